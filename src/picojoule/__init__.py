@@ -1,0 +1,60 @@
+"""picojoule: spiking neural networks that earn their energy.
+
+The names below are loaded when they are first used, so that the command line answers without loading torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from picojoule.cells import Cell as Cell
+    from picojoule.cells import SpikingRNN as SpikingRNN
+    from picojoule.data import load as load_data
+    from picojoule.energy import Energy as Energy
+    from picojoule.energy import EnergyReport as EnergyReport
+    from picojoule.energy import OpCounts as OpCounts
+    from picojoule.energy import count as count
+    from picojoule.energy import hardware as hardware
+    from picojoule.energy import measure as measure
+    from picojoule.energy import synaptic_penalty as synaptic_penalty
+    from picojoule.errors import BadInput as BadInput
+    from picojoule.errors import UncountedLayer as UncountedLayer
+    from picojoule.errors import UntraceableModel as UntraceableModel
+    from picojoule.exchange import load as load
+    from picojoule.exchange import save as save
+    from picojoule.graph import Activity as Activity
+    from picojoule.graph import observe as observe
+    from picojoule.kinds import Events as Events
+    from picojoule.kinds import Values as Values
+    from picojoule.networks import Definition as Definition
+    from picojoule.networks import Network as Network
+    from picojoule.networks import build as build
+    from picojoule.neurons import IAF as IAF
+    from picojoule.neurons import LIF as LIF
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "picojoule.cells": ("Cell", "SpikingRNN"),
+    "picojoule.data": ("load_data",),
+    "picojoule.energy": ("Energy", "EnergyReport", "OpCounts", "count", "hardware", "measure", "synaptic_penalty"),
+    "picojoule.errors": ("BadInput", "UncountedLayer", "UntraceableModel"),
+    "picojoule.exchange": ("load", "save"),
+    "picojoule.graph": ("Activity", "observe"),
+    "picojoule.kinds": ("Events", "Values"),
+    "picojoule.networks": ("Definition", "Network", "build"),
+    "picojoule.neurons": ("IAF", "LIF"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_RENAMED = {"load_data": "load"}
+__all__ = sorted([*_HOME_OF, "__version__"])  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'picojoule' has no attribute {name!r}")
+    return getattr(import_module(_HOME_OF[name]), _RENAMED.get(name, name))
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,45 @@
+"""Data sets with fixed train, validation and test splits.
+
+`NAMES` and `load` are here without torch, so that a command line can check a name at once.
+"""
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from picojoule.errors import unknown_name
+
+if TYPE_CHECKING:
+    from picojoule.data.dataset import Dataset, Split, intensities, limited
+
+__all__ = ["NAMES", "Dataset", "Split", "intensities", "limited", "load"]
+
+_READERS = {
+    "digits": "digits",
+    "mnist": "mnist",
+    "fashion-mnist": "mnist",
+    "cifar10": "cifar10",
+    "cifar10-fair": "cifar10",
+    "cifar10-holdout": "cifar10",
+}  # each data set and the module that reads it
+
+NAMES: tuple[str, ...] = tuple(_READERS)
+
+
+def load(name: str, data_dir: str | Path | None = None) -> "Dataset":
+    """The data set called `name`, one of `NAMES`, read from local files; nothing is downloaded.
+
+    `digits` comes with the package. The others are looked for in `data_dir` alone if it is given,
+    otherwise in `$PICOJOULE_DATA` and then in `$XDG_CACHE_HOME/picojoule` (`~/.cache/picojoule`).
+
+    Raises BadInput if the name is unknown, or a file is missing or damaged.
+    """
+    if name not in _READERS:
+        raise unknown_name("dataset", name, list(NAMES))
+    return import_module(f"picojoule.data.{_READERS[name]}").load(name, data_dir)
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Dataset", "Split", "intensities", "limited"):
+        return getattr(import_module("picojoule.data.dataset"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,19 @@
+"""From activity to counts to joules."""
+
+from picojoule.energy.count import QUANTITIES, OpCounts, count
+from picojoule.energy.measure import EnergyReport, measure
+from picojoule.energy.penalty import synaptic_penalty
+from picojoule.energy.price import Energy, Hardware, hardware, hardware_names
+
+__all__ = [
+    "QUANTITIES",
+    "Energy",
+    "EnergyReport",
+    "Hardware",
+    "OpCounts",
+    "count",
+    "hardware",
+    "hardware_names",
+    "measure",
+    "synaptic_penalty",
+]

@@ -1,0 +1,1 @@
+"""Price lists as data files, one per hardware model."""

@@ -1,0 +1,26 @@
+"""The errors a caller may want to catch; the commands turn them into exit codes."""
+
+
+class BadInput(ValueError):
+    """Something the user gave is wrong; the message is one sentence that says how to mend it (exit code 2)."""
+
+
+class FailedRun(RuntimeError):
+    """A run that was asked for correctly could not be finished, e.g. its loss became NaN (exit code 1)."""
+
+
+class UntraceableModel(BadInput):
+    """The model's forward pass cannot be traced into a graph."""
+
+
+class UncountedLayer(BadInput):
+    """A layer's operations cannot be counted, and `strict` was asked for."""
+
+
+def unknown_name(what: str, name: str, known: list[str]) -> BadInput:
+    """The error for a name that does not exist, with the nearest one that does."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, known, n=1, cutoff=0.4)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return BadInput(f"unknown {what} {name!r}{hint} (known: {', '.join(known)})")

@@ -1,0 +1,204 @@
+"""Observe a model: one forward pass yields `(output, Activity)`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from picojoule.cells import Cell
+from picojoule.errors import UncountedLayer
+from picojoule.graph.fan_out import fan_out
+from picojoule.graph.linear import UNCOUNTED_FUNCTIONS, is_product_of_activations, linear_at, with_ones
+from picojoule.graph.observers import CellObserver, NeuronObserver, ProductObserver, SynapseObserver
+from picojoule.graph.propagate import infer_kinds, operands
+from picojoule.graph.records import Activity, Site
+from picojoule.graph.shapes import BatchAxis, evaluating, infer_shapes
+from picojoule.graph.trace import module_of, trace
+from picojoule.kinds import Events, Kind, Values
+from picojoule.neurons import Neuron
+
+_NOT_SYNAPSES = (Neuron, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm, nn.GroupNorm, nn.PReLU)
+_RECTIFIERS = (nn.ReLU, nn.functional.relu, torch.relu, "relu")
+
+
+class Observed(nn.Module):
+    """A model that also reports its activity: `observed(x) -> (output, Activity)`.
+
+    It shares modules and parameters with the model it was made from. `sites` lists where synapses are
+    counted, `uncounted` what could not be, with the reason.
+    """
+
+    def __init__(self, graph: fx.GraphModule, sites: Sequence[Site], uncounted: Sequence[str], batch_dim: int):
+        super().__init__()
+        self.graph_module = graph
+        self.sites, self.uncounted = tuple(sites), tuple(uncounted)
+        self._batch_dim = batch_dim
+
+    def forward(self, x: Tensor) -> tuple[Any, Activity]:
+        output, synapses, neurons = self.graph_module(x)
+        return output, Activity(synapses, neurons, x.shape[self._batch_dim])
+
+
+def observe(
+    model: nn.Module,
+    example: Tensor,
+    inputs: Kind = Values(),  # noqa: B008  (frozen)
+    *,
+    batch_dim: int = 0,
+    spiking: Sequence[type[nn.Module]] = (),
+    strict: bool = False,
+) -> Observed:
+    """Make `model` report every synaptic operation of its forward passes.
+
+    `example` is one batch of inputs: its first sample is run to find shapes and the exact fan-out. `inputs` is
+    the kind of the inputs; `spiking` names module types that emit unit events and are kept whole. What cannot
+    be counted is listed in `uncounted`; with `strict` it raises UncountedLayer. Raises UntraceableModel if
+    the model has no static graph.
+    """
+    source = trace(model, tuple(spiking))
+    infer_shapes(source, example, batch_dim)
+    infer_kinds(source, inputs, dict.fromkeys(spiking, Events(most=1)))
+    builder = _Builder(source, tuple(spiking))
+    observed = Observed(builder.graph_module(), builder.sites, builder.uncounted, batch_dim)
+    if strict and observed.uncounted:
+        raise UncountedLayer(f"cannot count every operation of {type(model).__name__}: {observed.uncounted[0]}")
+    for module in observed.graph_module.observers.modules():  # pyright: ignore[reportCallIssue]
+        module.training = model.training
+    return observed.to(example.device)
+
+
+class _Builder:
+    """Copies a graph and puts an observer behind every linear operation and every population."""
+
+    def __init__(self, source: fx.GraphModule, spiking: tuple[type[nn.Module], ...]):
+        self._source, self._spiking = source, spiking
+        self.sites: list[Site] = []
+        self.uncounted: list[str] = []
+        self._observers = nn.ModuleList()
+        self._graph = fx.Graph()
+        self._twins: dict[fx.Node, fx.Node] = {}
+        self._synapses: list[fx.Node] = []
+        self._neurons: list[fx.Node] = []
+
+    def graph_module(self) -> fx.GraphModule:
+        for node in self._source.graph.nodes:
+            if node.op == "output":
+                result = fx.map_arg(node.args[0], lambda n: self._twins[n])
+                self._graph.output((result, tuple(self._synapses), tuple(self._neurons)))
+            elif isinstance(module_of(self._source, node), Cell):
+                self._copy_cell(node)
+            else:
+                self._twins[node] = self._graph.node_copy(node, lambda n: self._twins[n])
+                self._observe_synapses(node)
+            self._observe_neurons(node)
+        root = _with_observers(self._source, self._observers)
+        return fx.GraphModule(root, self._graph, "Observed")
+
+    def _call(self, observer: nn.Module, *arguments: fx.Node) -> fx.Node:
+        self._observers.append(observer)
+        return self._graph.create_node("call_module", f"observers.{len(self._observers) - 1}", arguments)
+
+    def _observe_synapses(self, node: fx.Node) -> None:
+        if node.meta["kind"] is None:
+            return
+        linear = linear_at(self._source, node)
+        if linear is not None:
+            operand = linear.operand
+            shape, batch = operand.meta["shape"], operand.meta["batch"]
+            site = Site(linear.name, linear.operation, operand.meta["kind"], operand.meta["trained"])
+            observer = self._synapse_observer(site, linear.with_ones, shape, batch)
+            if observer is not None:
+                self._synapses.append(self._call(observer, self._twins[operand]))
+        elif is_product_of_activations(node):
+            self._observe_product(node)
+        else:
+            self._audit(node)
+
+    def _synapse_observer(
+        self, site: Site, ones: Any, shape: torch.Size, batch: BatchAxis | None
+    ) -> SynapseObserver | None:
+        if batch is None:
+            self.uncounted.append(f"{site.name} ({site.operation}): its input of shape {tuple(shape)} has no batch axis")
+            return None
+        self.sites.append(site)
+        return SynapseObserver(site, fan_out(ones, shape), batch)
+
+    def _observe_product(self, node: fx.Node) -> None:
+        left, right = operands(node)
+        batch = node.meta["batch"]
+        if batch is None or batch.dim >= len(node.meta["shape"]) - 2 or len(left.meta["shape"]) != len(right.meta["shape"]):
+            self.uncounted.append(f"{node.name} (matmul): the batch is not a leading axis of both factors")
+            return
+        kinds = (left.meta["kind"], right.meta["kind"])
+        kind = next((k for k in kinds if isinstance(k, Events)), kinds[0])
+        site = Site(node.name, "matmul of activations", kind, left.meta["trained"] or right.meta["trained"])
+        self.sites.append(site)
+        observer = ProductObserver(site, kinds, batch)
+        self._synapses.append(self._call(observer, self._twins[left], self._twins[right]))
+
+    def _copy_cell(self, node: fx.Node) -> None:
+        cell: Any = module_of(self._source, node)
+        (x,) = node.all_input_nodes
+        with torch.no_grad(), evaluating(cell):
+            example = torch.zeros(x.meta["shape"], device=next(cell.parameters()).device)
+            shapes = {k: v.shape for k, v in cell.forward_observed(example, cell.initial_state(example))[2].items()}
+        observers: dict[str, SynapseObserver] = {}
+        for synapse in cell.synapses():
+            kind = x.meta["kind"] if synapse.kind is None else synapse.kind
+            trained = x.meta["trained"] if synapse.kind is None else True
+            site = Site(f"{node.target}.{synapse.name}", type(synapse.layer).__name__, kind, trained)
+            batch = x.meta["batch"]
+            observer = self._synapse_observer(site, with_ones(synapse.layer), shapes[synapse.name], batch)
+            if observer is not None:
+                observers[synapse.name] = observer
+        call = self._call(CellObserver(cell, observers), self._twins[x])
+        self._twins[node] = self._graph.call_function(_first, (call,))
+        for i in range(len(observers)):
+            self._synapses.append(self._graph.call_function(_record, (call, i)))
+
+    def _observe_neurons(self, node: fx.Node) -> None:
+        module = module_of(self._source, node)
+        batch = node.meta.get("batch")
+        if batch is None:
+            return
+        if isinstance(module, Neuron | Cell):
+            neuron = module if isinstance(module, Neuron) else getattr(module, "neuron", module)
+            observer = NeuronObserver(str(node.target), type(neuron).__name__, batch.dim, 0)
+        elif isinstance(module, self._spiking):
+            observer = NeuronObserver(str(node.target), type(module).__name__, batch.dim, None)
+        elif isinstance(module, _RECTIFIERS[0]) or node.target in _RECTIFIERS[1:]:
+            observer = NeuronObserver(str(node.target if module else node.name), "ReLU", batch.dim, None)
+        else:
+            return
+        self._neurons.append(self._call(observer, self._twins[node]))
+
+    def _audit(self, node: fx.Node) -> None:
+        module = module_of(self._source, node)
+        if module is not None and not isinstance(module, _NOT_SYNAPSES):
+            if any(True for _ in module.parameters()):
+                self.uncounted.append(f"{node.target} ({type(module).__name__}): no rule counts its operations")
+        elif node.target in UNCOUNTED_FUNCTIONS:
+            name = getattr(node.target, "__name__", str(node.target))
+            self.uncounted.append(f"{node.name} ({name}): no rule counts its operations")
+
+
+def _with_observers(source: fx.GraphModule, observers: nn.ModuleList) -> nn.Module:
+    """A root that holds the source's parts (shared) and the observers."""
+    root = nn.Module()
+    for name, child in source.named_children():
+        root.add_module(name, child)
+    for name, parameter in source.named_parameters(recurse=False):
+        root.register_parameter(name, parameter)
+    for name, buffer in source.named_buffers(recurse=False):
+        root.register_buffer(name, buffer)
+    root.observers = observers
+    return root
+
+
+def _first(pair: tuple[Any, Any]) -> Any:
+    return pair[0]
+
+
+def _record(pair: tuple[Any, Any], index: int) -> Any:
+    return pair[1][index]

@@ -1,0 +1,62 @@
+"""One trace of a model, which every reader shares: a `torch.fx.GraphModule`."""
+
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+from torch import fx, nn
+
+from picojoule.errors import UntraceableModel
+from picojoule.layers import AddTime, Repeat, Timewise
+from picojoule.neurons import Stateful
+
+
+class _Tracer(fx.Tracer):
+    """Keeps torch's layers, our stateful parts and time folding whole; looks into everything else."""
+
+    def __init__(self, leaves: Sequence[type[nn.Module]]):
+        super().__init__()
+        self._leaves = (Stateful, Timewise, AddTime, Repeat, *leaves)
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        if isinstance(m, nn.Sequential):
+            return False
+        return isinstance(m, self._leaves) or super().is_leaf_module(m, module_qualified_name)
+
+
+def trace(model: nn.Module, leaves: Sequence[type[nn.Module]] = ()) -> fx.GraphModule:
+    """The graph of `model`, which shares its modules and parameters.
+
+    `leaves` are module types that are kept whole. A model that branches on the numbers in a tensor, or loops
+    over a tensor's size, raises UntraceableModel with the line where tracing ended.
+    """
+    if isinstance(model, fx.GraphModule):
+        return model
+    inner = getattr(model, "graph_module", None)
+    if isinstance(inner, fx.GraphModule):
+        return inner
+    tracer = _Tracer(leaves)
+    try:
+        graph = tracer.trace(model)
+    except Exception as error:
+        line = _users_line(error)
+        raise UntraceableModel(
+            f"{type(model).__name__} cannot be traced: {error} (at {line}); keep the part that does it whole "
+            "with leaves=(ItsModuleClass,), or write it without branching on tensors"
+        ) from error
+    return fx.GraphModule(tracer.root, graph, type(model).__name__)
+
+
+def module_of(graph: fx.GraphModule, node: fx.Node) -> nn.Module | None:
+    """The module that a node calls, with time folding unwrapped; None for other nodes."""
+    if node.op != "call_module":
+        return None
+    module: Any = graph.get_submodule(str(node.target))
+    return module.layer if isinstance(module, Timewise) else module
+
+
+def _users_line(error: Exception) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    outside = [f for f in frames if "/torch/" not in f.filename and not f.filename.endswith("graph/trace.py")]
+    frame = (outside or frames)[-1]
+    return f"{frame.filename}:{frame.lineno}: {frame.line}"

@@ -1,0 +1,21 @@
+"""Parts without synapses: time folding, encoders, pooling, readouts, wiring."""
+
+from picojoule.layers.encoders import Bernoulli, Latency
+from picojoule.layers.flow import Concatenate, Residual
+from picojoule.layers.pooling import pooling
+from picojoule.layers.readouts import MeanReadout, MembraneReadout, SpikeCount
+from picojoule.layers.timewise import AddTime, Repeat, Timewise
+
+__all__ = [
+    "AddTime",
+    "Bernoulli",
+    "Concatenate",
+    "Latency",
+    "MeanReadout",
+    "MembraneReadout",
+    "Repeat",
+    "Residual",
+    "SpikeCount",
+    "Timewise",
+    "pooling",
+]

@@ -1,0 +1,67 @@
+"""A network over time: images in, one score per class out."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from picojoule.errors import BadInput
+from picojoule.graph.shapes import evaluating
+from picojoule.graph.stream import State, advance, state_of_rest
+from picojoule.graph.trace import trace
+from picojoule.layers import Bernoulli, Latency, Repeat
+
+
+class Network(nn.Module):
+    """A traced model for inputs `[B, *input_shape]` in [0, 1] that starts from rest at every call.
+
+    `model` is a module of known layers, or its graph. `classes` is the number of scores.
+    """
+
+    def __init__(self, model: nn.Module, input_shape: tuple[int, ...], classes: int):
+        super().__init__()
+        self.graph_module: fx.GraphModule = trace(model)
+        self.input_shape, self.classes = tuple(input_shape), classes
+
+    def forward(self, x: Tensor) -> Tensor:
+        self._check(x)
+        return self.graph_module(x)
+
+    def initial_state(self, batch: int) -> State:
+        """The state of rest for `batch` samples."""
+        first = next(self.parameters())
+        with torch.no_grad(), evaluating(self):
+            example = torch.zeros(batch, *self.input_shape, dtype=first.dtype, device=first.device)
+            return state_of_rest(self.graph_module, example)
+
+    def advance(self, x: Tensor, state: State) -> tuple[Any, State]:
+        """Present `x` for another `timesteps` steps, from `state`: the scores so far, and the new state."""
+        self._check(x)
+        return advance(self.graph_module, x, state)
+
+    @property
+    def timesteps(self) -> int:
+        """Time steps per presentation (1 for a network without a time-making part)."""
+        return max((m.timesteps for m in self._clocks()), default=1)
+
+    def with_timesteps(self, timesteps: int) -> "Network":
+        """The same network, sharing parameters and buffers, that runs for another number of steps."""
+        if timesteps < 1:
+            raise BadInput(f"expected timesteps >= 1, got {timesteps}")
+        shared = {id(t): t for t in (*self.parameters(), *self.buffers())}
+        twin = copy.deepcopy(self, shared)
+        clocks = twin._clocks()
+        if not clocks and timesteps != 1:
+            raise BadInput("this network has no part that makes time steps, so it runs for one step only")
+        for clock in clocks:
+            clock.timesteps = timesteps
+        return twin
+
+    def _clocks(self) -> list[Any]:
+        return [m for m in self.modules() if isinstance(m, Repeat | Bernoulli | Latency)]
+
+    def _check(self, x: Tensor) -> None:
+        if tuple(x.shape[1:]) != self.input_shape:
+            expected = ", ".join(map(str, self.input_shape))
+            raise BadInput(f"expected images [B, {expected}], got shape {tuple(x.shape)}")

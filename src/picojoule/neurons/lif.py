@@ -1,0 +1,78 @@
+"""Leaky integrate-and-fire neurons."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from picojoule.errors import BadInput
+from picojoule.kernels.lif.reference import LIFParameters, LIFState, lif_step
+from picojoule.kernels.spike import Surrogate
+from picojoule.kinds import Events
+from picojoule.neurons.neuron import Neuron
+from picojoule.neurons.surrogate import triangle
+
+
+class LIF(Neuron):
+    """Leaky integrate-and-fire: `v <- decay * v + current`, an event where `v >= threshold`, then the reset.
+
+    Arguments:
+        decay: factor on v per step, `exp(-dt / tau_mem)`, in (0, 1].
+        threshold: > 0.
+        v_reset: None resets softly (the threshold is subtracted); a number resets hard to that potential.
+        v_initial: potential at rest before the first step.
+        max_events: events a neuron may emit per step (1: spikes).
+        learn_decay, learn_threshold: make them trainable scalars; training keeps decay in (0, 1) and the
+            threshold positive.
+        surrogate: derivative of the spike (`picojoule.neurons.surrogate`).
+    """
+
+    def __init__(
+        self,
+        decay: float = 0.5,
+        threshold: float = 1.0,
+        *,
+        v_reset: float | None = 0.0,
+        v_initial: float = 0.0,
+        max_events: int = 1,
+        learn_decay: bool = False,
+        learn_threshold: bool = False,
+        surrogate: Surrogate = triangle,
+    ):
+        super().__init__()
+        if not 0 < decay <= 1:
+            raise BadInput(f"expected 0 < decay <= 1, got {decay}")
+        if learn_decay and decay == 1:
+            raise BadInput("a decay of exactly 1 cannot be learned; start below 1, e.g. decay=0.95")
+        if not threshold > 0:
+            raise BadInput(f"expected threshold > 0, got {threshold}")
+        if v_reset is not None and v_reset >= threshold:
+            raise BadInput(f"expected v_reset < threshold ({threshold}), got {v_reset}")
+        if max_events < 1:
+            raise BadInput(f"expected max_events >= 1, got {max_events}")
+        self.v_reset, self.v_initial, self.max_events, self.surrogate = v_reset, v_initial, max_events, surrogate
+        self.emits = Events(most=max_events)
+        self._decay, self._threshold = decay, threshold
+        self.decay_logit = nn.Parameter(torch.tensor(math.log(decay / (1 - decay)))) if learn_decay else None
+        self.threshold_log = nn.Parameter(torch.tensor(math.log(threshold))) if learn_threshold else None
+
+    @property
+    def decay(self) -> Tensor | float:
+        """The factor on v per step."""
+        return self._decay if self.decay_logit is None else torch.sigmoid(self.decay_logit)
+
+    @property
+    def threshold(self) -> Tensor | float:
+        """The potential at which an event is emitted."""
+        return self._threshold if self.threshold_log is None else torch.exp(self.threshold_log)
+
+    def initial_state(self, x: Tensor) -> LIFState:
+        return LIFState(torch.full(x.shape[1:], self.v_initial, dtype=x.dtype, device=x.device))
+
+    def step_function(self) -> Callable[[LIFState, Tensor], tuple[LIFState, Tensor]]:
+        p = LIFParameters(self.decay, self.threshold, self.v_reset, self.max_events, self.surrogate)
+        return lambda state, current: lif_step(state, current, p)
+
+    def extra_repr(self) -> str:
+        return f"decay={float(self.decay):.4g}, threshold={float(self.threshold):.4g}, v_reset={self.v_reset}"

@@ -1,0 +1,38 @@
+"""The shell around a neuron's step: parameters, checks, and the loop over time."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from picojoule.errors import BadInput
+from picojoule.kinds import Events
+from picojoule.neurons.stateful import Stateful
+from picojoule.neurons.unroll import unroll
+
+
+class Neuron(Stateful):
+    """A population of neurons without synapses: currents `[T, B, *N]` in, events `[T, B, *N]` out.
+
+    `emits` is the kind of what comes out.
+    """
+
+    emits: Events = Events(most=1)
+
+    def step_function(self) -> Callable[[Any, Tensor], tuple[Any, Tensor]]:
+        """The pure step `(state, current) -> (state, events)` with this module's parameters."""
+        raise NotImplementedError
+
+    def step(self, state: Any, current: Tensor) -> tuple[Any, Tensor]:
+        """One time step for a current `[B, *N]`: the new state and the events `[B, *N]`."""
+        return self.step_function()(state, current)
+
+    def unroll(self, state: Any, currents: Tensor) -> tuple[Any, Tensor]:
+        """All time steps of `[T, B, *N]`: the last state and the events."""
+        return unroll(self.step_function(), state, currents)
+
+    def advance(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        if x.dim() < 3:
+            raise BadInput(f"expected currents [T, B, ...], got shape {tuple(x.shape)}")
+        state, events = self.unroll(state, x)
+        return events, state

@@ -1,0 +1,78 @@
+"""The cells of the result table, the same for the terminal, Markdown and the page."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, TypeVar
+
+from picojoule.report.summary import Row, pareto_rows, scope
+from picojoule.report.units import energy_unit, format_number, format_percent
+
+PARETO_MARK = " *"
+PARETO_NOTE = "* Pareto-optimal: no other row is both at least as accurate and at most as expensive."
+
+
+T = TypeVar("T")
+
+
+class Column(NamedTuple):
+    """A heading with its unit, a second line that qualifies it, and one cell per row."""
+
+    heading: str
+    note: str
+    cells: list[str]
+    is_text: bool = False
+
+
+def table_columns(rows: Sequence[Row]) -> list[Column]:
+    """The columns that have something to say: a setting that no row has is left out."""
+    return [column for column in [*_settings(rows), *_results(rows)] if any(column.cells)]
+
+
+def price_range(rows: Sequence[Row]) -> Column:
+    """From the lowest to the highest energy that the sources of the prices allow."""
+    name, size = energy_unit(row.energy_pj for row in rows)
+    bounds = [
+        (format_number(row.energy_low_pj / size), format_number(row.energy_high_pj / size)) for row in rows
+    ]
+    cells = [f"{low} – {high}" if low != high else "" for low, high in bounds]
+    return Column(f"range [{name}]", "of the prices", cells)
+
+
+def _settings(rows: Sequence[Row]) -> list[Column]:
+    best = {id(row) for row in pareto_rows(rows)}
+    marked = [row.method + (PARETO_MARK if id(row) in best else "") for row in rows]
+    several = {
+        name: len({getattr(row, name) for row in rows}) > 1 for name in ("dataset", "network", "hardware")
+    }
+    names = [Column(name, "", [str(getattr(row, name)) for row in rows], True) for name in several]
+    return [
+        Column("method", "", marked, True),
+        *[column for column in names if several[column.heading]],
+        Column("T", "steps", _cells((row.timesteps for row in rows), str)),
+        Column("strength", "", _cells((row.strength for row in rows), "{:g}".format)),
+        Column("seeds", "", [str(row.seeds) for row in rows]),
+    ]
+
+
+def _results(rows: Sequence[Row]) -> list[Column]:
+    name, size = energy_unit(row.energy_pj for row in rows)
+    memory_name, memory_size = energy_unit(row.memory_pj for row in rows)
+    memories = _cells((row.memory_pj for row in rows), lambda energy: format_number(energy / memory_size))
+    return [
+        Column("accuracy [%]", "± sd of seeds", [_accuracy(row) for row in rows]),
+        Column(f"energy [{name}]", scope(rows), [format_number(row.energy_pj / size) for row in rows]),
+        Column("of ANN [%]", scope(rows), _cells((row.ratio for row in rows), format_percent)),
+        Column(f"energy [{memory_name}]", "with memory", memories),
+        Column("of ANN [%]", "with memory", _cells((row.memory_ratio for row in rows), format_percent)),
+        Column("ACs", "per sample", _cells((row.acs for row in rows), "{:,.0f}".format)),
+        Column("MACs", "per sample", _cells((row.macs for row in rows), "{:,.0f}".format)),
+        Column("silent [%]", "of neurons", _cells((row.silent_fraction for row in rows), format_percent)),
+    ]
+
+
+def _cells(values: Iterable[T | None], show: Callable[[T], str]) -> list[str]:
+    return ["" if value is None else show(value) for value in values]
+
+
+def _accuracy(row: Row) -> str:
+    sd = "" if row.accuracy_sd is None else f" ± {format_percent(row.accuracy_sd, 2)}"
+    return format_percent(row.accuracy, 2) + sd

@@ -1,0 +1,29 @@
+"""How a method or a layer looks in every figure: a colour of the page's palette, a symbol, a pattern."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from picojoule.report.summary import Row
+
+Figure = dict[str, Any]
+METHODS = ("ann", "ann-sparse", "ann-int8", "plain", "synaptic-penalty", "ecc")
+SYMBOLS = ("square", "diamond", "cross", "circle", "triangle-up", "star", "triangle-down", "hexagon", "x")
+PATTERNS = ("", "/", ".", "x", "-", "\\", "|", "+")
+COLORS = 9  # in the palette of the page
+
+
+def places_of(rows: Sequence[Row]) -> dict[str, int]:
+    """The place of each method in palette and symbols; the known methods always have the same one."""
+    others = sorted({row.method for row in rows} - set(METHODS))
+    return {method: n for n, method in enumerate((*METHODS, *others))}
+
+
+def legend() -> Figure:
+    return {
+        "orientation": "h",
+        "yref": "container",
+        "y": 0,
+        "yanchor": "bottom",
+        "x": 0,
+        "itemsizing": "constant",
+    }

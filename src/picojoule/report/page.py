@@ -1,0 +1,96 @@
+"""One HTML page that opens without a network: everything it needs, plotly too, is inside it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from picojoule.report.atomic import write_text
+from picojoule.report.columns import PARETO_MARK, price_range, table_columns
+from picojoule.report.headline import headlines
+from picojoule.report.load import Record
+from picojoule.report.summary import Row, hardware_of, scope, summarise
+from picojoule.report.units import format_number
+
+
+def write_page(records: Sequence[Record], path: str | Path) -> None:
+    """Write the report of the records to `path`, whole or not at all; raises BadInput without records."""
+    # Imported here, so that importing picojoule.report stays quick.
+    from jinja2 import Environment, FileSystemLoader
+    from plotly.offline import get_plotlyjs
+
+    page = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
+    template = page.get_template("page.html.j2")
+    write_text(Path(path), template.render(plotly=get_plotlyjs(), **_content(records)))
+
+
+def _content(records: Sequence[Record]) -> dict[str, Any]:
+    from picojoule.report.bars import layer_figure, silent_figure
+    from picojoule.report.plots import pareto_figure
+
+    rows = summarise(records)
+    figures = {
+        "pareto": pareto_figure(records, rows),
+        "layers": layer_figure(rows),
+        "silent": silent_figure(rows),
+    }
+    columns = table_columns(rows)
+    price = next(n for n, column in enumerate(columns) if column.heading.startswith("energy ["))
+    ranges = price_range(rows)
+    return {
+        "title": f"{_listed(row.dataset for row in rows)}: accuracy and energy",
+        "networks": _listed(row.network for row in rows),
+        "headlines": headlines(rows),
+        "scope": scope(rows),
+        "figures": {name: figure for name, figure in figures.items() if figure},
+        "columns": [*columns[: price + 1], *([ranges] if any(ranges.cells) else []), *columns[price + 1 :]],
+        "mark": PARETO_MARK,
+        "runs": len(records),
+        "prices": _prices(rows),
+        "counting": _by_labels(rows, "counting"),
+        "uncounted": _by_labels(rows, "uncounted"),
+        "split_notes": _unique(run.get("split_note") for run in records),
+        "provenance": [_provenance(row) for row in rows],
+        "citations": _unique(cite for run in records for cite in run.get("cite") or []),
+    }
+
+
+def _prices(rows: Sequence[Row]) -> dict[str, dict[str, str]]:
+    """Notes of each price list in use; the table's memory column has its own."""
+    notes: dict[str, dict[str, str]] = {}
+    for run in (run for row in rows for run in row.runs):
+        own = hardware_of(run)
+        for name in (own, f"{own}-sram"):
+            if name in run["energy_pj"] and not notes.get(name):
+                notes[name] = (run.get("hardware_notes") or {}).get(name) or {}
+    return notes
+
+
+def _by_labels(rows: Sequence[Row], key: str) -> dict[str, list[str]]:
+    """Each note with the rows that it holds for, in the order of the table."""
+    notes: dict[str, list[str]] = {}
+    for row in rows:
+        for note in _unique(note for run in row.runs for note in run.get(key) or []):
+            notes.setdefault(note, []).append(row.label)
+    return notes
+
+
+def _provenance(row: Row) -> dict[str, str]:
+    walls = [run["wall_s"] for run in row.runs if run.get("wall_s") is not None]
+    return {
+        "run": row.label,
+        "seeds": _listed(run.get("seed") for run in row.runs),
+        "commit": _listed(run.get("commit") for run in row.runs),
+        "version": _listed(run.get("version") for run in row.runs),
+        "split": _listed(run.get("split") for run in row.runs),
+        "samples": _listed(f"{run['samples']:,}" for run in row.runs if run.get("samples")),
+        "seconds per run": format_number(sum(walls) / len(walls)) if walls else "",
+        "machine": _listed(run.get("machine") for run in row.runs),
+    }
+
+
+def _unique(values) -> list[str]:
+    return list(dict.fromkeys(str(value) for value in values if value is not None))
+
+
+def _listed(values) -> str:
+    return ", ".join(_unique(values))

@@ -1,0 +1,154 @@
+"""Accuracy against energy, as a plain plotly dictionary.
+
+Colours are not set here: a trace names its place in the page's palette (`meta.color`), and the page
+paints it for the light or the dark scheme. Text goes through `html.escape`, since plotly reads some HTML.
+"""
+
+from collections.abc import Sequence
+from html import escape
+
+from picojoule.report.load import Record
+from picojoule.report.marks import COLORS, SYMBOLS, Figure, legend, places_of
+from picojoule.report.summary import Row, hardware_of, pareto_rows, scope, synaptic_operations
+from picojoule.report.units import energy_unit, format_energy, format_percent
+
+
+def pareto_figure(records: Sequence[Record], rows: Sequence[Row]) -> Figure:
+    """Accuracy against energy: a point per run, a cross of ± sd at each seed mean, the front as a line."""
+    places = places_of(rows)
+    name, size = energy_unit(row.energy_pj for row in rows)
+    datasets = list(dict.fromkeys(row.dataset for row in rows))
+    data: list[Figure] = []
+    layout: Figure = {"margin": {"l": 56, "r": 16, "t": 28, "b": 48}, "hovermode": "closest"}
+    for panel, dataset in enumerate(datasets):
+        here = [row for row in rows if row.dataset == dataset]
+        runs = [run for run in records if run["dataset"] == dataset]
+        axes = {"xaxis": _axis("x", panel), "yaxis": _axis("y", panel)}
+        traces = [
+            _front(here, size),
+            *(_means(row, places, size) for row in here),
+            *_runs(runs, places, size),
+        ]
+        data += [{**trace, **axes} for trace in traces]
+        layout |= _panel(panel, len(datasets), dataset, f"energy per sample [{name}], {scope(here)}")
+    _show_once(data)
+    layout |= {"height": 120 + 380 * len(datasets), "legend": legend()}
+    return {"data": data, "layout": layout}
+
+
+def _runs(runs: list[Record], places: dict[str, int], size: float) -> list[Figure]:
+    traces = []
+    for method in sorted({run["method"] for run in runs}, key=lambda method: places[method]):
+        mine = [run for run in runs if run["method"] == method]
+        place = places[method]
+        trace = {
+            "type": "scatter",
+            "mode": "markers",
+            "name": escape(method),
+            "legendgroup": escape(method),
+            "x": [_energy(run)["value"] / size for run in mine],
+            "y": [100 * run["accuracy"] for run in mine],
+            "hovertext": [_hover(run) for run in mine],
+            "hoverinfo": "text",
+            "marker": {"size": 11, "symbol": SYMBOLS[place % len(SYMBOLS)], "line": {"width": 1}},
+            "meta": {"role": "runs", "color": place % COLORS},
+        }
+        traces.append(trace)
+    return traces
+
+
+def _means(row: Row, places: dict[str, int], size: float) -> Figure:
+    """The seed mean as a cross of error bars; it has no marker, so that each point is one run."""
+    spread = {"type": "data", "thickness": 1.5, "width": 5}
+    energy_sd, accuracy_sd = row.energy_sd_pj or 0.0, row.accuracy_sd or 0.0
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "x": [row.energy_pj / size],
+        "y": [100 * row.accuracy],
+        "error_x": {**spread, "array": [energy_sd / size]},
+        "error_y": {**spread, "array": [100 * accuracy_sd]},
+        "legendgroup": escape(row.method),
+        "showlegend": False,
+        "hoverinfo": "skip",
+        "meta": {"role": "mean", "color": places[row.method] % COLORS},
+    }
+
+
+def _front(rows: Sequence[Row], size: float) -> Figure:
+    """A staircase: the best accuracy that each energy buys."""
+    front = sorted(pareto_rows(rows), key=lambda row: (row.energy_pj, row.accuracy))
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": "Pareto front of the means",
+        "legendgroup": "front",
+        "x": [row.energy_pj / size for row in front],
+        "y": [100 * row.accuracy for row in front],
+        "line": {"shape": "hv", "dash": "dot", "width": 2},
+        "hoverinfo": "skip",
+        "meta": {"role": "front"},
+    }
+
+
+def _show_once(traces: list[Figure]) -> None:
+    """One legend entry for a method that is drawn in several panels."""
+    seen: set[str] = set()
+    for trace in traces:
+        if trace.get("showlegend") is not False:
+            trace["showlegend"] = trace["legendgroup"] not in seen
+            seen.add(trace["legendgroup"])
+
+
+def _panel(panel: int, panels: int, dataset: str, energy_title: str) -> Figure:
+    gap = 0.16 / panels
+    bottom = 1 - (panel + 1) / panels
+    x, y = _axis("x", panel), _axis("y", panel)
+    heading = {"text": f"accuracy on {escape(dataset)} [%]", "standoff": 6}
+    return {
+        f"xaxis{x[1:]}": {
+            "type": "log",
+            "anchor": y,
+            "title": {"text": escape(energy_title), "standoff": 8},
+            "exponentformat": "none",
+            "separatethousands": True,
+            "dtick": "D2",
+            "automargin": True,
+        },
+        f"yaxis{y[1:]}": {
+            "anchor": x,
+            "domain": [bottom + (gap if panel < panels - 1 else 0), bottom + 1 / panels],
+            "title": heading,
+            "automargin": True,
+        },
+    }
+
+
+def _axis(letter: str, panel: int) -> str:
+    return letter if panel == 0 else f"{letter}{panel + 1}"
+
+
+def _energy(run: Record) -> dict[str, float]:
+    return run["energy_pj"][hardware_of(run)]
+
+
+def _hover(run: Record) -> str:
+    energy = _energy(run)
+    low, high = energy.get("low"), energy.get("high")
+    silent = run.get("silent_fraction")
+    lines = {
+        "seed": run.get("seed"),
+        "T": run.get("timesteps"),
+        "strength": run.get("strength"),
+        "network": run["network"],
+        "accuracy": f"{format_percent(run['accuracy'], 2)}%",
+        "energy": format_energy(energy["value"]),
+        "price range": None
+        if low is None or high is None
+        else f"{format_energy(low)} – {format_energy(high)}",
+        "SynOps": f"{synaptic_operations(run):,.0f}",
+        "silent": None if silent is None else f"{format_percent(silent)}%",
+        "commit": run.get("commit"),
+    }
+    known = [f"{name}: {escape(str(value))}" for name, value in lines.items() if value is not None]
+    return "<br>".join([f"<b>{escape(run['method'])}</b>", *known])

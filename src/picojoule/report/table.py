@@ -1,0 +1,97 @@
+"""The result table as text for a terminal and as Markdown for the README, generated and never typed."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from picojoule.errors import BadInput
+from picojoule.report.atomic import write_text
+from picojoule.report.columns import PARETO_MARK, PARETO_NOTE, Column, table_columns
+from picojoule.report.load import Record, read_records
+from picojoule.report.summary import Row, scope, summarise
+
+TABLE = re.compile(r"(<!-- table: *(?P<path>[^>]+?) *-->\n)(?P<body>.*?)(<!-- end table -->)", re.DOTALL)
+
+
+def text_table(records: Sequence[Record]) -> str:
+    """Aligned columns with two lines of headings, and the facts that the numbers stand on below."""
+    rows = summarise(records)
+    columns = table_columns(rows)
+    lines = zip(*(_aligned(column) for column in columns), strict=True)
+    table = ["  ".join(line).rstrip() for line in lines]
+    return "\n".join([*table, "", PARETO_NOTE, *_footer(rows)])
+
+
+def markdown_table(records: Sequence[Record]) -> str:
+    """A Markdown table; the last lines state dataset, split, seeds and commits."""
+    rows = summarise(records)
+    columns = table_columns(rows)
+    headings = [_escaped(", ".join(filter(None, (c.heading, c.note)))) for c in columns]
+    rules = [":--" if column.is_text else "--:" for column in columns]
+    body = zip(*([_escaped(cell) for cell in column.cells] for column in columns), strict=True)
+    table = [f"| {' | '.join(line)} |" for line in [headings, rules, *body]]
+    notes = [PARETO_NOTE, *_footer(rows)]
+    return "\n".join([*table, "", " ".join(_escaped(note) for note in notes)])
+
+
+def update_tables(markdown_path: str | Path, root: str | Path) -> bool:
+    """Write the tables of a Markdown file anew, from the records that its markers name; True if one changed.
+
+    A table stands between `<!-- table: results/x.jsonl -->` and `<!-- end table -->`, each on its own
+    line; paths are relative to `root`. Raises BadInput for a marker without its end, or bad records.
+    """
+    path = Path(markdown_path)
+    old = path.read_text(encoding="utf-8")
+    found = list(TABLE.finditer(old))
+    if len(found) != old.count("<!-- table:") or any("<!-- table:" in match["body"] for match in found):
+        raise BadInput(
+            f"{path}: expected each '<!-- table: FILE -->' line to be closed by '<!-- end table -->'"
+        )
+    new = TABLE.sub(lambda match: f"{match[1]}\n{_table_of(match['path'], root)}\n\n{match[4]}", old)
+    if new != old:
+        write_text(path, new)
+    return new != old
+
+
+def _table_of(path: str, root: str | Path) -> str:
+    return markdown_table(read_records(Path(root) / path))
+
+
+def _aligned(column: Column) -> list[str]:
+    lines = [column.heading, column.note, *column.cells]
+    width = max(map(len, lines))
+    if column.is_text:
+        return [line.ljust(width) for line in lines]
+    return [line.rjust(width) for line in lines]
+
+
+def _footer(rows: Sequence[Row]) -> list[str]:
+    runs = [run for row in rows for run in row.runs]
+    facts = {
+        "Dataset": [row.dataset for row in rows],
+        "network": [row.network for row in rows],
+        "split": [_split(run) for run in runs],
+        "seeds": sorted({run["seed"] for run in runs if run.get("seed") is not None}),
+        "commit": [run.get("commit") for run in runs],
+    }
+    known = {
+        name: dict.fromkeys(str(value) for value in values if value is not None)
+        for name, values in facts.items()
+    }
+    prices = ", ".join(dict.fromkeys(row.hardware for row in rows))
+    return [
+        "; ".join(f"{name} {', '.join(values)}" for name, values in known.items() if values) + ".",
+        f"Energy per sample, {scope(rows)}, by the prices of {prices}.",
+    ]
+
+
+def _split(run: Record) -> str | None:
+    if run.get("split") is None:
+        return None
+    return f"{run['split']} ({run['samples']:,} samples)" if run.get("samples") else str(run["split"])
+
+
+def _escaped(text: str) -> str:
+    if text.endswith(PARETO_MARK) or text.startswith("* "):
+        text = text.replace("*", "\\*")
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,103 @@
+"""The real files, where $PICOJOULE_DATA names a folder that holds them."""
+
+import os
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from picojoule import data
+from picojoule.data import cifar10
+
+MNIST_TRAIN = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+MNIST_TEST = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+
+
+@pytest.fixture(scope="session")
+def root():
+    chosen = os.environ.get("PICOJOULE_DATA")
+    if not chosen:
+        pytest.skip("PICOJOULE_DATA is not set")
+    return Path(chosen)
+
+
+@pytest.fixture(scope="session")
+def sheets_decoded_once():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cifar10, "read_sheet", cache(cifar10.read_sheet))
+        yield
+
+
+def load(name, root, folder):
+    if not (root / folder).is_dir():
+        pytest.skip(f"PICOJOULE_DATA has no {folder}")
+    dataset = data.load(name, root)
+    for split in (dataset.train, dataset.validation, dataset.test):
+        assert split.images.dtype == torch.uint8 and split.labels.dtype == torch.int64
+        assert split.images.shape == (len(split.labels), *dataset.input_shape)
+    assert (dataset.name, dataset.classes, dataset.scale) == (name, 10, 255)
+    return dataset
+
+
+def sizes(dataset):
+    return [len(split.labels) for split in (dataset.train, dataset.validation, dataset.test)]
+
+
+def per_class(*splits):
+    return torch.bincount(torch.cat([split.labels for split in splits]), minlength=10).tolist()
+
+
+def test_mnist(root):
+    mnist = load("mnist", root, "MNIST")
+    assert mnist.input_shape == (1, 28, 28) and sizes(mnist) == [55_000, 5_000, 10_000]
+    assert per_class(mnist.train, mnist.validation) == MNIST_TRAIN and per_class(mnist.test) == MNIST_TEST
+    assert mnist.train.labels[:5].tolist() == [5, 0, 4, 1, 9]
+    assert mnist.test.labels[:5].tolist() == [7, 2, 1, 0, 4]
+
+
+def test_fashion_mnist(root):
+    fashion = load("fashion-mnist", root, "FashionMNIST")
+    assert fashion.input_shape == (1, 28, 28) and sizes(fashion) == [55_000, 5_000, 10_000]
+    assert per_class(fashion.train, fashion.validation) == [6000] * 10
+    assert per_class(fashion.test) == [1000] * 10
+    assert fashion.train.labels[:5].tolist() == [9, 0, 0, 3, 0]
+    assert fashion.test.labels[:5].tolist() == [9, 2, 1, 1, 6]
+
+
+@pytest.mark.usefixtures("sheets_decoded_once")
+def test_cifar10(root):
+    official = load("cifar10", root, "cifar10")
+    assert official.input_shape == (3, 32, 32) and sizes(official) == [45_000, 5_000, 10_000]
+    assert per_class(official.train, official.validation) == [5000] * 10
+    assert per_class(official.test) == [1000] * 10
+    assert official.train.labels[:5].tolist() == [6, 9, 9, 4, 1]
+    assert official.test.labels[:5].tolist() == [3, 8, 8, 0, 6]
+    sheets = not (root / "cifar-10-batches-bin").is_dir()
+    assert ("4,865 went through JPEG" in official.split_note) == sheets
+    total = np.zeros(3)
+    for split in (official.train, official.validation):
+        total += split.images.sum((0, 2, 3), dtype=torch.int64).numpy()
+    published = [0.49139968, 0.48215841, 0.44653091]  # channel means of the training set
+    assert np.allclose(total / (50_000 * 1024 * 255), published, atol=5e-9)
+
+
+@pytest.mark.usefixtures("sheets_decoded_once")
+def test_cifar10_fair(root):
+    fair = load("cifar10-fair", root, "cifar10")
+    assert sizes(fair) == [45_000, 5_000, 1_900]
+    assert fair.test.labels[:5].tolist() == [3, 8, 8, 0, 6]
+    everything = load("cifar10", root, "cifar10").test
+    place = torch.arange(10_000)
+    assert fair.test.labels.equal(everything.labels[(place < 1000) | (place % 10 == 0)])
+    assert "1,900 lossless" in fair.split_note
+
+
+@pytest.mark.usefixtures("sheets_decoded_once")
+def test_cifar10_holdout(root):
+    holdout = load("cifar10-holdout", root, "cifar10")
+    assert sizes(holdout) == [35_000, 5_000, 10_000]
+    assert holdout.train.labels[:5].tolist() == [6, 9, 9, 4, 1]
+    assert per_class(holdout.train, holdout.validation, holdout.test) == [5000] * 10
+    assert "not the official test" in holdout.split_note
