@@ -3,13 +3,13 @@
 The names below are loaded when they are first used, so that the command line answers without loading torch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from picojoule.lazy import lazy
 
 if TYPE_CHECKING:
     from picojoule.cells import Cell as Cell
     from picojoule.cells import SpikingRNN as SpikingRNN
-    from picojoule.data import load as load_data
     from picojoule.energy import Energy as Energy
     from picojoule.energy import EnergyReport as EnergyReport
     from picojoule.energy import OpCounts as OpCounts
@@ -36,7 +36,6 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "picojoule.cells": ("Cell", "SpikingRNN"),
-    "picojoule.data": ("load_data",),
     "picojoule.energy": ("Energy", "EnergyReport", "OpCounts", "count", "hardware", "measure", "synaptic_penalty"),
     "picojoule.errors": ("BadInput", "UncountedLayer", "UntraceableModel"),
     "picojoule.exchange": ("load", "save"),
@@ -45,16 +44,9 @@ _HOMES = {
     "picojoule.networks": ("Definition", "Network", "build"),
     "picojoule.neurons": ("IAF", "LIF"),
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_RENAMED = {"load_data": "load"}
-__all__ = sorted([*_HOME_OF, "__version__"])  # pyright: ignore[reportUnsupportedDunderAll]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module 'picojoule' has no attribute {name!r}")
-    return getattr(import_module(_HOME_OF[name]), _RENAMED.get(name, name))
+__all__ = sorted(name for names in _HOMES.values() for name in names)  # pyright: ignore[reportUnsupportedDunderAll]
+__getattr__ = lazy(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return [*__all__, "__version__"]

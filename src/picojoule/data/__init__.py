@@ -5,9 +5,10 @@
 
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from picojoule.errors import unknown_name
+from picojoule.lazy import lazy
 
 if TYPE_CHECKING:
     from picojoule.data.dataset import Dataset, Split, intensities, limited
@@ -39,7 +40,4 @@ def load(name: str, data_dir: str | Path | None = None) -> "Dataset":
     return import_module(f"picojoule.data.{_READERS[name]}").load(name, data_dir)
 
 
-def __getattr__(name: str) -> Any:
-    if name in ("Dataset", "Split", "intensities", "limited"):
-        return getattr(import_module("picojoule.data.dataset"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy(__name__, {"picojoule.data.dataset": ("Dataset", "Split", "intensities", "limited")})

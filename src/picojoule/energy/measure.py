@@ -1,6 +1,6 @@
 """Measure a model: operations, joules and neuron health over a data set, from one pass."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -93,8 +93,22 @@ class Tally:
             self._right += int((output.argmax(1) == labels).sum())
             self._labelled += len(labels)
 
+    def reduce(self, add_up: Callable[[Tensor], object]) -> None:
+        """Sum over processes; `add_up` replaces a tensor by its sum over all of them, in place."""
+        if self._counts is None:
+            raise BadInput("a process counted no sample: use at least as many samples as processes")
+        c = self._counts
+        kinds = sorted(c.updates)
+        numbers = torch.tensor([c.samples, self._right, self._labelled, *(c.updates[k] for k in kinds)]).double()
+        populations = [events for _, events, _ in self._events.values()]
+        for tensor in (c.sums, c.squares, c.total_squares, numbers, *populations):
+            add_up(tensor)
+        samples, self._right, self._labelled, *updates = numbers.tolist()
+        updates = dict(zip(kinds, updates, strict=True))
+        self._counts = OpCounts(c.layers, c.sums, c.squares, c.total_squares, updates, int(samples))
+
     def report(self, observed: Observed, names: list[str]) -> EnergyReport:
-        """The measurement of everything added so far, summed over all processes of a distributed run."""
+        """The measurement of everything added so far."""
         if self._counts is None:
             raise BadInput("cannot measure over no batches: batches was empty")
         counts = self._counts

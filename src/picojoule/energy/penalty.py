@@ -42,4 +42,4 @@ def dense_accumulates(activity: Activity) -> float:
     the network, the batch, or the number of steps.
     """
     hidden = count(activity._replace(synapses=tuple(activity.penalisable())))
-    return float(hidden.total("dense_acs")) / activity.timesteps
+    return float(hidden.detach().total("dense_acs")) / activity.timesteps

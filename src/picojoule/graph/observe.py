@@ -16,10 +16,12 @@ from picojoule.graph.records import Activity, Site
 from picojoule.graph.shapes import BatchAxis, evaluating, infer_shapes
 from picojoule.graph.trace import module_of, trace
 from picojoule.kinds import Events, Kind, Values
+from picojoule.layers import QuantisedReLU
 from picojoule.neurons import Neuron
 
 _NOT_SYNAPSES = (Neuron, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm, nn.GroupNorm, nn.PReLU)
-_RECTIFIERS = (nn.ReLU, nn.functional.relu, torch.relu, "relu")
+_RECTIFIERS = (nn.ReLU, QuantisedReLU)
+_RECTIFYING = (nn.functional.relu, torch.relu, "relu")
 
 
 class Observed(nn.Module):
@@ -167,7 +169,7 @@ class _Builder:
             observer = NeuronObserver(str(node.target), type(neuron).__name__, batch.dim, 0)
         elif isinstance(module, self._spiking):
             observer = NeuronObserver(str(node.target), type(module).__name__, batch.dim, None)
-        elif isinstance(module, _RECTIFIERS[0]) or node.target in _RECTIFIERS[1:]:
+        elif isinstance(module, _RECTIFIERS) or node.target in _RECTIFYING:
             observer = NeuronObserver(str(node.target if module else node.name), "ReLU", batch.dim, None)
         else:
             return

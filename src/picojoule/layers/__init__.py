@@ -3,6 +3,7 @@
 from picojoule.layers.encoders import Bernoulli, Latency
 from picojoule.layers.flow import Concatenate, Residual
 from picojoule.layers.pooling import pooling
+from picojoule.layers.quantised import QuantisedReLU
 from picojoule.layers.readouts import MeanReadout, MembraneReadout, SpikeCount
 from picojoule.layers.timewise import AddTime, Repeat, Timewise
 
@@ -13,6 +14,7 @@ __all__ = [
     "Latency",
     "MeanReadout",
     "MembraneReadout",
+    "QuantisedReLU",
     "Repeat",
     "Residual",
     "SpikeCount",

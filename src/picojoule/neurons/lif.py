@@ -68,7 +68,7 @@ class LIF(Neuron):
         return self._threshold if self.threshold_log is None else torch.exp(self.threshold_log)
 
     def initial_state(self, x: Tensor) -> LIFState:
-        return LIFState(torch.full(x.shape[1:], self.v_initial, dtype=x.dtype, device=x.device))
+        return LIFState(torch.full_like(x[0], self.v_initial))  # keeps the memory layout of x
 
     def step_function(self) -> Callable[[LIFState, Tensor], tuple[LIFState, Tensor]]:
         p = LIFParameters(self.decay, self.threshold, self.v_reset, self.max_events, self.surrogate)

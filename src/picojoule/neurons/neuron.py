@@ -32,7 +32,7 @@ class Neuron(Stateful):
         return unroll(self.step_function(), state, currents)
 
     def advance(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
-        if x.dim() < 3:
-            raise BadInput(f"expected currents [T, B, ...], got shape {tuple(x.shape)}")
+        if x.dim() < 3 or x.shape[0] < 1:
+            raise BadInput(f"expected currents [T, B, ...] with T >= 1, got shape {tuple(x.shape)}")
         state, events = self.unroll(state, x)
         return events, state

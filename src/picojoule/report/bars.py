@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 
 from picojoule.report.load import Record
-from picojoule.report.marks import COLORS, PATTERNS, Figure, legend, places_of
+from picojoule.report.marks import COLORS, Figure, bar_marker, legend, places_of
 from picojoule.report.summary import Row, mean, scope
 from picojoule.report.units import energy_unit, format_energy, format_percent
 
@@ -18,12 +18,14 @@ def layer_figure(rows: Sequence[Row]) -> Figure | None:
     name, size = energy_unit(sum(layers.values()) for layers in energies.values())
     layer_names = dict.fromkeys(layer for layers in energies.values() for layer in layers)
     data = [_layer_bars(n, layer, energies, size) for n, layer in enumerate(layer_names)]
+    title = f"energy per sample [{name}]<br>{escape(scope(rows))}"
+    lines = max(1 + label.count(", ") for label in energies)
     layout = {
         "barmode": "stack",
         "bargap": 0.35,
-        "height": 170 + 44 * len(energies),
+        "height": 200 + len(energies) * max(44, 20 * lines),
         "margin": {"l": 8, "r": 16, "t": 8, "b": 48},
-        "xaxis": {"title": {"text": f"energy per sample [{name}], {scope(rows)}"}, "automargin": True},
+        "xaxis": {"title": {"text": title}, "separatethousands": True, "automargin": True},
         "yaxis": {"autorange": "reversed", "automargin": True},
         "legend": legend(),
     }
@@ -33,7 +35,8 @@ def layer_figure(rows: Sequence[Row]) -> Figure | None:
 def silent_figure(rows: Sequence[Row]) -> Figure | None:
     """The share of neurons without a spike on any sample, by layer; None if no record has neurons."""
     places = places_of(rows)
-    data = [bars for row in rows if (bars := _silent_bars(row, places))]
+    drawn = [row for row in rows if _silent_shares(row)]
+    data = [_silent_bars(n, row, places[row.method]) for n, row in enumerate(drawn)]
     if not data:
         return None
     layout = {
@@ -71,27 +74,24 @@ def _layer_bars(place: int, layer: str, energies: dict[str, dict[str, float]], s
         "orientation": "h",
         "name": escape(layer),
         "x": [energy / size for energy in there.values()],
-        "y": [escape(label) for label in there],
+        "y": [_folded(label) for label in there],
         "hovertext": [
             f"<b>{escape(layer)}</b><br>{escape(label)}<br>{format_energy(energy)}"
             for label, energy in there.items()
         ],
         "hoverinfo": "text",
-        "marker": {
-            "pattern": {"shape": PATTERNS[place % len(PATTERNS)], "solidity": 0.25},
-            "line": {"width": 1},
-        },
+        "marker": bar_marker(place),
         "meta": {"role": "layer", "color": place % COLORS},
     }
 
 
-def _silent_bars(row: Row, places: dict[str, int]) -> Figure | None:
-    names = dict.fromkeys(neuron.get("name") for run in row.runs for neuron in run.get("neurons") or [])
-    shares = {str(name): mean(_silent(run, name) for run in row.runs) for name in names}
-    shares = {name: share for name, share in shares.items() if share is not None}
-    if not shares:
-        return None
-    place = places[row.method]
+def _folded(label: str) -> str:
+    """One line per setting, so that the labels leave room for the bars."""
+    return escape(label).replace(", ", "<br>")
+
+
+def _silent_bars(pattern: int, row: Row, place: int) -> Figure:
+    shares = _silent_shares(row)
     return {
         "type": "bar",
         "name": escape(row.label),
@@ -102,12 +102,16 @@ def _silent_bars(row: Row, places: dict[str, int]) -> Figure | None:
             for name, share in shares.items()
         ],
         "hoverinfo": "text",
-        "marker": {
-            "pattern": {"shape": PATTERNS[place % len(PATTERNS)], "solidity": 0.25},
-            "line": {"width": 1},
-        },
+        "marker": bar_marker(pattern),
         "meta": {"role": "silent", "color": place % COLORS},
     }
+
+
+def _silent_shares(row: Row) -> dict[str, float]:
+    """Mean share of silent neurons of each layer over the seeds."""
+    names = dict.fromkeys(neuron.get("name") for run in row.runs for neuron in run.get("neurons") or [])
+    shares = {str(name): mean(_silent(run, name) for run in row.runs) for name in names}
+    return {name: share for name, share in shares.items() if share is not None}
 
 
 def _silent(run: Record, name: object) -> float | None:

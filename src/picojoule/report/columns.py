@@ -1,16 +1,15 @@
 """The cells of the result table, the same for the terminal, Markdown and the page."""
 
 from collections.abc import Callable, Iterable, Sequence
+from os.path import commonprefix
 from typing import NamedTuple, TypeVar
 
 from picojoule.report.summary import Row, pareto_rows, scope
 from picojoule.report.units import energy_unit, format_number, format_percent
 
+T = TypeVar("T")
 PARETO_MARK = " *"
 PARETO_NOTE = "* Pareto-optimal: no other row is both at least as accurate and at most as expensive."
-
-
-T = TypeVar("T")
 
 
 class Column(NamedTuple):
@@ -30,23 +29,20 @@ def table_columns(rows: Sequence[Row]) -> list[Column]:
 def price_range(rows: Sequence[Row]) -> Column:
     """From the lowest to the highest energy that the sources of the prices allow."""
     name, size = energy_unit(row.energy_pj for row in rows)
-    bounds = [
-        (format_number(row.energy_low_pj / size), format_number(row.energy_high_pj / size)) for row in rows
-    ]
-    cells = [f"{low} – {high}" if low != high else "" for low, high in bounds]
+    lows = [format_number(row.energy_low_pj / size) for row in rows]
+    highs = [format_number(row.energy_high_pj / size) for row in rows]
+    cells = [f"{low} – {high}" if low != high else "" for low, high in zip(lows, highs, strict=True)]
     return Column(f"range [{name}]", "of the prices", cells)
 
 
 def _settings(rows: Sequence[Row]) -> list[Column]:
     best = {id(row) for row in pareto_rows(rows)}
     marked = [row.method + (PARETO_MARK if id(row) in best else "") for row in rows]
-    several = {
-        name: len({getattr(row, name) for row in rows}) > 1 for name in ("dataset", "network", "hardware")
-    }
-    names = [Column(name, "", [str(getattr(row, name)) for row in rows], True) for name in several]
+    names = [Column(name, "", [getattr(row, name) for row in rows], True) for name in ("dataset", "network")]
     return [
         Column("method", "", marked, True),
-        *[column for column in names if several[column.heading]],
+        Column("variant", "", [row.variant for row in rows], True),
+        *[column for column in names if len(set(column.cells)) > 1],
         Column("T", "steps", _cells((row.timesteps for row in rows), str)),
         Column("strength", "", _cells((row.strength for row in rows), "{:g}".format)),
         Column("seeds", "", [str(row.seeds) for row in rows]),
@@ -60,13 +56,23 @@ def _results(rows: Sequence[Row]) -> list[Column]:
     return [
         Column("accuracy [%]", "± sd of seeds", [_accuracy(row) for row in rows]),
         Column(f"energy [{name}]", scope(rows), [format_number(row.energy_pj / size) for row in rows]),
-        Column("of ANN [%]", scope(rows), _cells((row.ratio for row in rows), format_percent)),
+        Column("of ANN [%]", "", _cells((row.ratio for row in rows), format_percent)),
         Column(f"energy [{memory_name}]", "with memory", memories),
         Column("of ANN [%]", "with memory", _cells((row.memory_ratio for row in rows), format_percent)),
         Column("ACs", "per sample", _cells((row.acs for row in rows), "{:,.0f}".format)),
         Column("MACs", "per sample", _cells((row.macs for row in rows), "{:,.0f}".format)),
         Column("silent [%]", "of neurons", _cells((row.silent_fraction for row in rows), format_percent)),
+        _prices(rows),
     ]
+
+
+def _prices(rows: Sequence[Row]) -> Column:
+    """The price list of each row, where they differ; what their names share is said once."""
+    names = [row.hardware for row in rows]
+    shared = commonprefix(names)
+    shared = shared[: shared.rfind("-") + 1]
+    cells = [name.removeprefix(shared) for name in names] if len(set(names)) > 1 else []
+    return Column("prices", f"{shared}…" if shared else "", cells, True)
 
 
 def _cells(values: Iterable[T | None], show: Callable[[T], str]) -> list[str]:

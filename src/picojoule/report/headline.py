@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from picojoule.report.summary import Row, dense_ann
+from picojoule.report.summary import Row, dense_ann, scope
 from picojoule.report.units import format_energy, format_percent
 
 ALLOWED_LOSS = 0.01  # a saving that costs more than one point of accuracy is not called the best
@@ -25,10 +25,12 @@ def _headline(rows: list[Row]) -> str:
         return f"{place} there is no spiking run to compare with the dense ANN."
     close = [row for row in spiking if base.accuracy - row.accuracy <= ALLOWED_LOSS]
     best = min(close, key=_energy) if close else max(spiking, key=lambda row: row.accuracy)
+    method, _, settings = best.name.partition(", ")
     sentences = [
-        f"{place}, {best.label} uses {_versus(best.energy_pj, base.energy_pj, 'the dense ANN')} for its "
-        f"arithmetic, per sample {format_energy(best.energy_pj)} against {format_energy(base.energy_pj)}, "
-        f"and is {_points(best, base)} ({format_percent(best.accuracy)}% against "
+        f"{place}, {method}{f' ({settings})' if settings else ''} uses "
+        f"{_versus(best.energy_pj, base.energy_pj, 'the dense ANN')} "
+        f"({scope([best, base])}: {format_energy(best.energy_pj)} against {format_energy(base.energy_pj)} "
+        f"per sample) and is {_points(best, base)} ({format_percent(best.accuracy)}% against "
         f"{format_percent(base.accuracy)}%, {_seeds(best)})."
     ]
     if not close:
@@ -44,7 +46,7 @@ def _further(best: Row, base: Row, rows: list[Row]) -> list[str]:
         if other is not None:
             versus = _versus(best.energy_pj, other.energy_pj, name)
             parts.append(f"{versus} ({format_energy(other.energy_pj)})")
-    sentences = [f"It uses {' and '.join(parts)}."] if parts else []
+    sentences = [f"In the same terms it uses {' and '.join(parts)}."] if parts else []
     if best.memory_pj is not None and base.memory_pj is not None:
         versus = _versus(best.memory_pj, base.memory_pj, "the dense ANN")
         sentences.append(f"With memory accesses priced too, it uses {versus}.")

@@ -7,7 +7,7 @@ from picojoule.report.summary import Row
 
 Figure = dict[str, Any]
 METHODS = ("ann", "ann-sparse", "ann-int8", "plain", "synaptic-penalty", "ecc")
-SYMBOLS = ("square", "diamond", "cross", "circle", "triangle-up", "star", "triangle-down", "hexagon", "x")
+SYMBOLS = ("square", "diamond", "triangle-down", "circle", "triangle-up", "star", "pentagon", "hourglass")
 PATTERNS = ("", "/", ".", "x", "-", "\\", "|", "+")
 COLORS = 9  # in the palette of the page
 
@@ -18,12 +18,12 @@ def places_of(rows: Sequence[Row]) -> dict[str, int]:
     return {method: n for n, method in enumerate((*METHODS, *others))}
 
 
+def bar_marker(place: int) -> Figure:
+    """Bars differ in a pattern too, for those who do not tell the colours apart."""
+    return {"pattern": {"shape": PATTERNS[place % len(PATTERNS)], "solidity": 0.2}, "line": {"width": 1}}
+
+
 def legend() -> Figure:
-    return {
-        "orientation": "h",
-        "yref": "container",
-        "y": 0,
-        "yanchor": "bottom",
-        "x": 0,
-        "itemsizing": "constant",
-    }
+    """Below the plot, so that a narrow window keeps its width."""
+    below = {"yref": "container", "y": 0, "yanchor": "bottom", "x": 0}
+    return {"orientation": "h", "itemsizing": "constant", "traceorder": "normal", **below}

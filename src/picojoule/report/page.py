@@ -1,6 +1,6 @@
 """One HTML page that opens without a network: everything it needs, plotly too, is inside it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ def _content(records: Sequence[Record]) -> dict[str, Any]:
         "columns": [*columns[: price + 1], *([ranges] if any(ranges.cells) else []), *columns[price + 1 :]],
         "mark": PARETO_MARK,
         "runs": len(records),
+        "without_energy": sum(not record["energy_pj"][hardware_of(record)]["value"] for record in records),
         "prices": _prices(rows),
         "counting": _by_labels(rows, "counting"),
         "uncounted": _by_labels(rows, "uncounted"),
@@ -88,9 +89,9 @@ def _provenance(row: Row) -> dict[str, str]:
     }
 
 
-def _unique(values) -> list[str]:
+def _unique(values: Iterable[object]) -> list[str]:
     return list(dict.fromkeys(str(value) for value in values if value is not None))
 
 
-def _listed(values) -> str:
+def _listed(values: Iterable[object]) -> str:
     return ", ".join(_unique(values))

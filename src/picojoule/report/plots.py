@@ -4,6 +4,7 @@ Colours are not set here: a trace names its place in the page's palette (`meta.c
 paints it for the light or the dark scheme. Text goes through `html.escape`, since plotly reads some HTML.
 """
 
+import math
 from collections.abc import Sequence
 from html import escape
 
@@ -24,13 +25,12 @@ def pareto_figure(records: Sequence[Record], rows: Sequence[Row]) -> Figure:
         here = [row for row in rows if row.dataset == dataset]
         runs = [run for run in records if run["dataset"] == dataset]
         axes = {"xaxis": _axis("x", panel), "yaxis": _axis("y", panel)}
-        traces = [
-            _front(here, size),
-            *(_means(row, places, size) for row in here),
-            *_runs(runs, places, size),
-        ]
+        crosses = [_means(row, places, size) for row in here]
+        traces = [_front(here, size), *_sweeps(here, places, size), *crosses, *_runs(runs, places, size)]
         data += [{**trace, **axes} for trace in traces]
-        layout |= _panel(panel, len(datasets), dataset, f"energy per sample [{name}], {scope(here)}")
+        title = f"energy per sample [{name}]<br>{escape(scope(here))}"
+        ticks = _log_ticks([_energy(run)["value"] / size for run in runs])
+        layout |= _panel(panel, len(datasets), f"accuracy on {escape(dataset)} [%]", {"text": title}, ticks)
     _show_once(data)
     layout |= {"height": 120 + 380 * len(datasets), "legend": legend()}
     return {"data": data, "layout": layout}
@@ -55,6 +55,28 @@ def _runs(runs: list[Record], places: dict[str, int], size: float) -> list[Figur
         }
         traces.append(trace)
     return traces
+
+
+def _sweeps(rows: list[Row], places: dict[str, int], size: float) -> list[Figure]:
+    """A thin line through the means of a method's settings, such as its strengths."""
+    settings: dict[tuple[str, str], list[Row]] = {}
+    for row in sorted(rows, key=lambda row: row.energy_pj):
+        settings.setdefault((row.method, row.network), []).append(row)
+    return [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "x": [row.energy_pj / size for row in group],
+            "y": [100 * row.accuracy for row in group],
+            "line": {"width": 1},
+            "legendgroup": escape(method),
+            "showlegend": False,
+            "hoverinfo": "skip",
+            "meta": {"role": "sweep", "color": places[method] % COLORS},
+        }
+        for (method, _), group in settings.items()
+        if len(group) > 1
+    ]
 
 
 def _means(row: Row, places: dict[str, int], size: float) -> Figure:
@@ -100,28 +122,23 @@ def _show_once(traces: list[Figure]) -> None:
             seen.add(trace["legendgroup"])
 
 
-def _panel(panel: int, panels: int, dataset: str, energy_title: str) -> Figure:
-    gap = 0.16 / panels
-    bottom = 1 - (panel + 1) / panels
+def _panel(panel: int, panels: int, accuracy_title: str, energy_title: Figure, ticks: list[float]) -> Figure:
     x, y = _axis("x", panel), _axis("y", panel)
-    heading = {"text": f"accuracy on {escape(dataset)} [%]", "standoff": 6}
+    top = 1 - panel / panels
+    bottom = top - (1 if panel == panels - 1 else 0.76) / panels  # leaves room for the title between panels
+    labels = {"tickvals": ticks, "ticktext": [f"{tick:,g}" for tick in ticks]}
     return {
-        f"xaxis{x[1:]}": {
-            "type": "log",
-            "anchor": y,
-            "title": {"text": escape(energy_title), "standoff": 8},
-            "exponentformat": "none",
-            "separatethousands": True,
-            "dtick": "D2",
-            "automargin": True,
-        },
-        f"yaxis{y[1:]}": {
-            "anchor": x,
-            "domain": [bottom + (gap if panel < panels - 1 else 0), bottom + 1 / panels],
-            "title": heading,
-            "automargin": True,
-        },
+        f"xaxis{x[1:]}": {"type": "log", "anchor": y, "title": energy_title, "automargin": True, **labels},
+        f"yaxis{y[1:]}": {"anchor": x, "domain": [max(bottom, 0), top], "title": {"text": accuracy_title}},
     }
+
+
+def _log_ticks(energies: list[float]) -> list[float]:
+    """1, 2, 5 of each decade; the decades alone where there are many."""
+    decades = [math.floor(math.log10(energy)) for energy in energies if energy > 0] or [0]
+    low, high = min(decades), max(decades) + 1
+    steps = (1, 2, 5) if high - low <= 3 else (1,)
+    return [step * 10.0**decade for decade in range(low, high + 1) for step in steps]
 
 
 def _axis(letter: str, panel: int) -> str:

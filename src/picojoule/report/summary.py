@@ -11,6 +11,8 @@ FIRST_HARDWARE = "horowitz-45nm-fp32"
 # What may differ between two seeds of the same experiment.
 NOT_IDENTITY = {"seed", "seeds", "out", "device", "resume", "max_minutes", "data_dir", "workers", "threads"}
 IDENTITY = ("dataset", "network", "timesteps", "strength", "pool", "hardware", "split")
+PLACE = ("dataset", "network")
+OWN_FIELDS = {*PLACE, "timesteps", "strength", "hardware"}
 SHORT_NAMES = {"timesteps": "T"}
 
 
@@ -18,12 +20,16 @@ SHORT_NAMES = {"timesteps": "T"}
 class Row:
     """The mean over the seeds of one experiment. Energies are picojoules per sample, counts per sample.
 
-    `label` is the method and whatever tells this row from others of the same method; `sd` values
+    `label` is the method and whatever tells this row from others of the same method; `name` is the
+    same without dataset and network; `variant` is the part of it that has no field of its own, such
+    as `pool=max` or `epochs=5`; `sd` values
     are None for a single seed; `macs` are the dense ones, except where zeros are skipped
     (`ann-sparse`); `memory_pj` is the energy with memory; `ratio` is energy over the dense ANN's.
     """
 
     label: str
+    name: str
+    variant: str
     method: str
     network: str
     dataset: str
@@ -57,8 +63,8 @@ def summarise(records: Sequence[Record]) -> list[Row]:
     groups: dict[tuple, list[Record]] = {}
     for record in records:
         groups.setdefault((record["method"], *sorted(_identity(record).items())), []).append(record)
-    labels = _labels([runs[0] for runs in groups.values()])
-    rows = [_row(label, _last_per_seed(runs)) for label, runs in zip(labels, groups.values(), strict=True)]
+    differences = _differences([runs[0] for runs in groups.values()])
+    rows = [_row(d, _last_per_seed(runs)) for d, runs in zip(differences, groups.values(), strict=True)]
     rows = [_compared(row, rows) for row in rows]
     return sorted(rows, key=lambda row: (row.dataset, row.network, row.is_spiking, -row.energy_pj, row.label))
 
@@ -73,7 +79,9 @@ def hardware_of(record: Record) -> str:
     """The price list of a record's own row."""
     known = record["energy_pj"]
     named = record.get("hardware")
-    return named if named in known else FIRST_HARDWARE if FIRST_HARDWARE in known else next(iter(known))
+    if isinstance(named, str) and named in known:
+        return named
+    return FIRST_HARDWARE if FIRST_HARDWARE in known else next(iter(known))
 
 
 def scope(rows: Iterable[Row]) -> str:
@@ -93,13 +101,15 @@ def mean(values: Iterable[float | None]) -> float | None:
     return statistics.fmean(present) if present else None
 
 
-def _row(label: str, runs: list[Record]) -> Row:
+def _row(differences: dict[str, str], runs: list[Record]) -> Row:
     energies = [run["energy_pj"][hardware_of(run)] for run in runs]
     values = [energy["value"] for energy in energies]
     accuracies = [run["accuracy"] for run in runs]
     several = len(runs) > 1
     return Row(
-        label=label,
+        label=", ".join([runs[0]["method"], *differences.values()]),
+        name=", ".join([runs[0]["method"], *(differences[key] for key in differences if key not in PLACE)]),
+        variant=", ".join(text for key, text in differences.items() if key not in OWN_FIELDS),
         method=runs[0]["method"],
         network=runs[0]["network"],
         dataset=runs[0]["dataset"],
@@ -188,14 +198,17 @@ def _text(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _labels(records: list[Record]) -> list[str]:
-    """The method, and the settings in which it differs from other rows of that method."""
-    identities = [_identity(record) for record in records]
-    labels = []
-    for record, identity in zip(records, identities, strict=True):
-        same = [i for r, i in zip(records, identities, strict=True) if r["method"] == record["method"]]
-        keys = [*IDENTITY, *sorted(set().union(*same) - set(IDENTITY))]
-        differing = [key for key in keys if len({other.get(key) for other in same}) > 1 and key in identity]
-        settings = [f"{SHORT_NAMES.get(key, key)}={identity[key]}" for key in differing]
-        labels.append(", ".join([str(record["method"]), *settings]))
-    return labels
+def _differences(records: list[Record]) -> list[dict[str, str]]:
+    """The settings in which each record differs from others of its method, as `{"pool": "pool=avg"}`."""
+    identities = [(record["method"], _identity(record)) for record in records]
+    found = []
+    for method, own in identities:
+        same = [other for name, other in identities if name == method]
+        keys = [*IDENTITY, *sorted(own.keys() - set(IDENTITY))]
+        differing = [key for key in keys if key in own and len({other.get(key) for other in same}) > 1]
+        found.append({key: _setting(key, own[key]) for key in differing})
+    return found
+
+
+def _setting(key: str, value: str) -> str:
+    return value if key in PLACE else f"{SHORT_NAMES.get(key, key)}={value}"

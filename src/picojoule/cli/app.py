@@ -1,0 +1,76 @@
+"""The application: commands by name, one error style, exit codes."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cyclopts import App, CycloptsError
+from cyclopts.config import Toml
+
+import picojoule
+from picojoule.errors import BadInput, FailedRun
+
+GOOD, FAILED, BAD_USAGE = 0, 1, 2
+
+app = App(
+    name="picojoule",
+    help="Spiking neural networks that earn their energy: train, convert, count every operation, price it, compare.",
+    version=picojoule.__version__,
+    help_format="plaintext",
+)
+app.command("picojoule.cli.compare:compare", name="compare", help="Train methods on one dataset; show accuracy against energy.")
+app.command("picojoule.cli.train:train", name="train", help="Train one method.")
+app.command("picojoule.cli.measure:measure", name="measure", help="Operations and joules of a saved model.")
+app.command("picojoule.cli.report:report", name="report", help="Page and tables from records.")
+app.command("picojoule.cli.cite:cite", name="cite", help="Citations of methods, prices and data.")
+app.command("picojoule.cli.doctor:doctor", name="doctor", help="What is installed and active.")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 good, 1 failed run, 2 bad usage or bad input."""
+    sys.exit(_run(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        arguments = _with_config(arguments)
+        app(arguments, exit_on_error=False, print_error=False)
+    except BadInput as error:
+        return _complain(str(error), BAD_USAGE)
+    except CycloptsError as error:
+        cause = error.__cause__
+        return _complain(str(cause) if isinstance(cause, BadInput) else _plain(error), BAD_USAGE)
+    except FailedRun as error:
+        return _complain(str(error), FAILED)
+    except KeyboardInterrupt:
+        return _complain("interrupted; what was finished is kept, --resume goes on", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return GOOD
+
+
+def _with_config(arguments: list[str]) -> list[str]:
+    """Take `--config FILE.toml` out of the arguments; the command line wins over the file."""
+    app.config = ()
+    if "--config" not in arguments:
+        return arguments
+    at = arguments.index("--config")
+    if at + 1 == len(arguments):
+        raise BadInput("expected a TOML file after --config")
+    path = Path(arguments[at + 1])
+    if not path.is_file():
+        raise BadInput(f"there is no configuration file {path}")
+    app.config = (Toml(path, root_keys=(), use_commands_as_keys=False),)
+    return arguments[:at] + arguments[at + 2 :]
+
+
+def _plain(error: CycloptsError) -> str:
+    return " ".join(str(error).split())
+
+
+def _complain(sentence: str, code: int) -> int:
+    print(f"picojoule: {sentence}", file=sys.stderr)
+    return code
+
+

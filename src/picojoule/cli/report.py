@@ -1,0 +1,43 @@
+"""`picojoule report`: page and tables from records."""
+
+from pathlib import Path
+
+from picojoule.cli.output import print_json
+from picojoule.errors import BadInput
+
+
+def report(
+    *records: Path,
+    out: Path = Path("."),
+    markdown: bool = False,
+    update: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Make report.html from one or many records, and print the table.
+
+    Args:
+        records: Files of records (.jsonl or .json).
+        out: Folder for report.html.
+        markdown: Print the table as Markdown and write no page.
+        update: Instead, regenerate the tables inside this Markdown file from the results it names.
+        json: Print one JSON object on stdout and nothing else.
+    """
+    from picojoule.files import writable_folder
+    from picojoule.report import markdown_table, read_records, text_table, update_tables, write_page
+
+    if update is not None:
+        changed = update_tables(update, update.parent)
+        print_json({"updated": changed}) if json else print(f"{update}: {'updated' if changed else 'up to date'}")
+        return
+    if not records:
+        raise BadInput("expected at least one file of records, such as runs/NAME/records.jsonl")
+    found = read_records(list(records))
+    if markdown:
+        print(markdown_table(found))
+        return
+    page = writable_folder(out) / "report.html"
+    write_page(found, page)
+    if json:
+        print_json({"records": len(found), "report": str(page)})
+    else:
+        print(f"{text_table(found)}\n\nreport:  {page}")

@@ -1,0 +1,106 @@
+"""What a run is told: frozen dataclasses that are the command line and a TOML file at once. No torch here."""
+
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from picojoule.data import NAMES
+from picojoule.errors import BadInput, unknown_name
+from picojoule.networks import ENCODERS, NETWORKS, POOLINGS, READOUTS
+
+PRECISIONS = ("fp32", "bf16")
+
+
+@dataclass(frozen=True)
+class Training:
+    """Everything that shapes a training run.
+
+    Arguments:
+        data: Dataset: digits (built in), mnist, fashion-mnist, cifar10, cifar10-fair, cifar10-holdout.
+        data_dir: Folder of the datasets; else $PICOJOULE_DATA, else the cache folder.
+        network: small-cnn, cnn7, mlp or spiking-rnn.
+        timesteps: Time steps of the spiking networks; by default 1 for trained and 16 for converted ones.
+        pool: max or avg; avg when a method of the table needs it (ecc), else max.
+        encoder: constant-current (first layer computed once), direct, bernoulli or latency.
+        readout: mean, spike-count, last-membrane or max-membrane.
+        epochs: Passes over the training images.
+        lr: Learning rate of Adam, annealed to 0 by a cosine.
+        batch_size: Images per step, over all processes.
+        precision: fp32, or bf16 (autocast in training; evaluation is always float32).
+        channels_last: Keep maps in channels-last memory order.
+        page_reuse: Let the C allocator keep large pages (Linux; faster for large activations).
+        device: Where to run: cpu, cuda, ...; cuda is used when it is there.
+        limit_train: Use only the first N training images.
+        option: Further options of a method as --option.NAME VALUE, or --option.METHOD.NAME VALUE.
+    """
+
+    data: str = "digits"
+    data_dir: Path | None = None
+    network: str = "small-cnn"
+    timesteps: int | None = None
+    pool: str | None = None
+    encoder: str = "constant-current"
+    readout: str = "mean"
+    epochs: int | None = None
+    lr: float = 2e-3
+    batch_size: int = 128
+    precision: str = "fp32"
+    channels_last: bool = True
+    page_reuse: bool = False
+    device: str | None = None
+    limit_train: int | None = None
+    option: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for what, name, known in (
+            ("dataset", self.data, NAMES),
+            ("network", self.network, NETWORKS),
+            ("encoder", self.encoder, ENCODERS),
+            ("readout", self.readout, READOUTS),
+            ("precision", self.precision, PRECISIONS),
+        ):
+            if name not in known:
+                raise unknown_name(what, name, list(known))
+        if self.pool is not None and self.pool not in POOLINGS:
+            raise unknown_name("pooling", self.pool, list(POOLINGS))
+        for name in ("timesteps", "epochs", "batch_size", "limit_train"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise BadInput(f"expected --{name.replace('_', '-')} of at least 1, got {value}")
+        if not self.lr > 0:
+            raise BadInput(f"expected --lr above 0, got {self.lr}")
+
+    @property
+    def epochs_to_run(self) -> int:
+        """`epochs`, or the default of the dataset: digits are small and want more passes."""
+        return self.epochs or (40 if self.data == "digits" else 10)
+
+    def decided(self, **changes: Any) -> "Training":
+        """A copy with some fields changed."""
+        return replace(self, **changes)
+
+    def as_json(self) -> dict[str, Any]:
+        """The settings that decide the result; folders and device are left out."""
+        left_out = ("data_dir", "device")
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in left_out}
+
+
+def parse_strengths(text: str | None) -> tuple[float, ...]:
+    """`"0.5,1,2"` as numbers; an empty tuple for None. Raises BadInput."""
+    if text is None:
+        return ()
+    try:
+        strengths = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise BadInput(f"expected --strength as a number or a comma list such as 0.5,1,2, got {text!r}") from None
+    if any(not 0 <= s < float("inf") for s in strengths):
+        raise BadInput(f"expected --strength of at least 0, got {text}")
+    return strengths
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """`"0,1,2"` as seeds. Raises BadInput."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise BadInput(f"expected --seeds as whole numbers such as 0,1,2, got {text!r}") from None

@@ -1,0 +1,83 @@
+"""The contract of a method, with the answers that most methods give."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import ClassVar, NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from picojoule.graph import Activity
+from picojoule.networks import Definition, Network
+
+
+class Phase(NamedTuple):
+    """A stretch of training with its own cosine schedule.
+
+    `start` is "last" (go on) or "best" (from the selected checkpoint of the phase before). `terms` names the
+    loss terms that act; None means all.
+    """
+
+    epochs: int
+    lr_scale: float = 1.0
+    start: str = "last"
+    terms: tuple[str, ...] | None = None
+
+
+class Progress(NamedTuple):
+    """Where training is: 0-based epoch of `epochs` in the 0-based phase."""
+
+    phase: int
+    epoch: int
+    epochs: int
+
+
+class Method:
+    """What turns a network definition and data into a model whose accuracy and energy are compared.
+
+    A method is one file in `picojoule.methods`: a frozen dataclass whose fields are its options on the command
+    line. Class attributes:
+        name: the file's name with hyphens.
+        cite: references.
+        parent: the method whose trained network `finish` starts from (conversion); None trains its own.
+        hardware: the price list of the method's table row.
+        observes: whether the loss reads the activity.
+        pool: the pooling it needs, or None.
+    """
+
+    name: ClassVar[str]
+    cite: ClassVar[tuple[str, ...]] = ()
+    parent: ClassVar[str | None] = None
+    hardware: ClassVar[str] = "horowitz-45nm-fp32"
+    observes: ClassVar[bool] = False
+    pool: ClassVar[str | None] = None
+
+    def definition(self, wanted: Definition, timesteps: int | None) -> Definition:
+        """The network this method deploys; `timesteps` is what the user asked for, if anything."""
+        return replace(wanted, timesteps=timesteps or 1)
+
+    def build(self, definition: Definition) -> Network:
+        """The untrained network."""
+        raise NotImplementedError
+
+    def phases(self, epochs: int) -> tuple[Phase, ...]:
+        """How `epochs` are spent; not asked of a method with a parent."""
+        return (Phase(epochs),)
+
+    def loss(
+        self, output: Tensor, target: Tensor, activity: Activity | None, progress: Progress
+    ) -> dict[str, Tensor]:
+        """Loss terms, batch means, that are added up; the activity is None unless `observes`."""
+        return task_loss(output, target)
+
+    def on_progress(self, network: Network, progress: Progress) -> None:
+        """Schedules that change the network; called before each epoch."""
+
+    def finish(self, network: Network, calibration: Sequence[Tensor], definition: Definition) -> Network:
+        """The model to deploy, from the trained or the parent's network and batches of training inputs."""
+        return network
+
+
+def task_loss(output: Tensor, target: Tensor) -> dict[str, Tensor]:
+    """Mean cross-entropy of scores `[B, C]`, as the term "task"; never in half precision."""
+    return {"task": F.cross_entropy(output.float() if output.dtype.itemsize < 4 else output, target)}

@@ -1,0 +1,136 @@
+"""The record of a run: one JSON line that says what was done, what came out, and how it was counted."""
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import picojoule
+from picojoule.energy.measure import EnergyReport
+from picojoule.energy.price import hardware
+from picojoule.files import write_text
+from picojoule.graph import Site
+from picojoule.kinds import Events
+
+SCHEMA = 1
+Record = dict[str, Any]
+
+
+def energy_fields(report: EnergyReport) -> Record:
+    """The part of a record that a measurement fills: counts, energies, health; all per sample."""
+    counts = report.counts
+    return {
+        "accuracy": report.accuracy,
+        "acs": float(counts.total("acs")),
+        "acs_sd": counts.total_sd("acs"),
+        "graded_events": float(counts.total("graded_events")),
+        "macs": float(counts.total("macs")),
+        "dense_macs": float(counts.total("dense_macs")),
+        "dense_acs": float(counts.total("dense_acs")),
+        "neuron_updates": counts.updates_per_sample(),
+        "energy_pj": {name: energy._asdict() for name, energy in report.energy_pj.items()},
+        "hardware_notes": {
+            name: {"scope": hardware(name).scope, "source": hardware(name).source, "prices": hardware(name).prices}
+            for name in report.energy_pj
+        },
+        "silent_fraction": report.silent_fraction,
+        "samples": counts.samples,
+        "layers": _layers(report),
+        "neurons": [
+            {"name": h.name, "kind": h.neuron, "count": h.neurons, "silent_fraction": h.silent_fraction, "rate": h.rate}
+            for h in report.health
+        ],
+        "counting": counting_notes(report.sites),
+        "uncounted": list(report.uncounted),
+    }
+
+
+def counting_notes(sites: Iterable[Site]) -> list[str]:
+    """How the operations of these sites were counted, in sentences."""
+    sites = list(sites)
+    analog = [s.name for s in sites if not isinstance(s.kind, Events)]
+    events = [s.name for s in sites if isinstance(s.kind, Events)]
+    notes = []
+    if analog:
+        notes.append(
+            f"Analog input, counted as multiply-accumulates once per time step it is computed: {', '.join(analog)}. "
+            "A first layer before a constant current is computed once and its current reused."
+        )
+    if events:
+        notes.append(f"Event input, counted as accumulates (events times exact fan-out): {', '.join(events)}.")
+    notes.append("Padding taps are never counted; stride, groups, dilation and borders are exact.")
+    notes.append(
+        "Batch norm is taken as folded into the weights; bias adds, pooling, residual adds and the neurons' own "
+        "updates are no synaptic operations and are not in ACs or MACs (neuron updates are listed separately)."
+    )
+    return notes
+
+
+def provenance(device: torch.device) -> Record:
+    """Where and by what a run was made."""
+    return {
+        "schema": SCHEMA,
+        "version": picojoule.__version__,
+        "commit": _commit(),
+        "device": str(device),
+        "machine": _machine(),
+        "torch": torch.__version__,
+    }
+
+
+def write_records(path: Path, records: list[Record]) -> None:
+    """Write records as JSON lines, in one step."""
+    write_text(path, "".join(json.dumps(r, sort_keys=True) + "\n" for r in records))
+
+
+def _layers(report: EnergyReport) -> list[Record]:
+    counts = report.counts
+    energies = {name: hardware(name).layer_energy_pj(counts) for name in report.energy_pj}
+    sites = {site.name: site for site in report.sites}
+    columns = {q: counts.per_layer(q) for q in ("acs", "macs", "dense_macs")}
+    return [
+        {
+            "name": name,
+            "operation": sites[name].operation,
+            "kind": "events" if isinstance(sites[name].kind, Events) else "values",
+            **{quantity: float(column[i]) for quantity, column in columns.items()},
+            "energy_pj": {hw: float(energy[i]) for hw, energy in energies.items()},
+        }
+        for i, name in enumerate(counts.layers)
+    ]
+
+
+@cache
+def _commit() -> str | None:
+    """The commit of the source tree this package runs from, "-dirty" if tracked files were changed."""
+    here = Path(__file__).parent
+    try:
+        run = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=10"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return run.stdout.strip() or None
+
+
+@cache
+def _machine() -> str:
+    model = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return f"{model}, {os.cpu_count()} cores{gpu}, {platform.system()}"

@@ -1,0 +1,107 @@
+"""Many runs for one table: the same data, pooling and seeds for every method."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from picojoule.data import limited, load
+from picojoule.errors import BadInput
+from picojoule.experiment.config import Training
+from picojoule.experiment.distributed import barrier, join_processes, leave_processes, rank
+from picojoule.experiment.memory import reuse_pages
+from picojoule.experiment.method import Method
+from picojoule.experiment.record import Record, write_records
+from picojoule.experiment.run import Setting, run
+from picojoule.files import writable_folder
+
+MakeMethod = Callable[[str], list[Method]]
+"""The method of a name, once for every strength asked for."""
+
+
+def run_table(
+    names: list[str],
+    make: MakeMethod,
+    training: Training,
+    seeds: tuple[int, ...],
+    out: Path,
+    *,
+    max_minutes: float | None = None,
+    resume: bool = False,
+    quiet: bool = False,
+) -> list[Record]:
+    """Run every method for every seed; returns the records, which are also in `out/records.jsonl`.
+
+    A method with a parent runs after its parent, which is run too if it was not named. All methods use the
+    same pooling. Raises OutOfTime when `max_minutes` are over: what is done is kept, `resume` goes on.
+    """
+    methods = [m for name in _with_parents(names, make) for m in make(name)]
+    deadline = time.monotonic() + 60 * max_minutes if max_minutes is not None else float("inf")
+    device = pick_device(training.device)
+    data = load(training.data, training.data_dir)
+    if training.limit_train is not None:
+        data = limited(data, train=training.limit_train)
+    setting = Setting(data, training, common_pool(methods, training.pool), out, device, quiet, deadline)
+    for method in methods:  # what cannot be built fails before anything is written
+        if method.parent is None:
+            method.build(setting.definition(method))
+    if training.page_reuse:
+        reuse_pages()
+    join_processes(device)
+    try:
+        if rank() == 0:
+            _claim(out, resume)
+        barrier()
+        return _run_all(methods, setting, seeds)
+    finally:
+        leave_processes()
+
+
+def _run_all(methods: list[Method], setting: Setting, seeds: tuple[int, ...]) -> list[Record]:
+    records: list[Record] = []
+    for seed in seeds:
+        parents: dict[str, Record] = {}
+        for method in methods:
+            record = run(setting, method, seed, parents[method.parent] if method.parent else None)
+            parents.setdefault(method.name, record)
+            records.append(record)
+            if rank() == 0:
+                write_records(setting.out / "records.jsonl", records)
+    return records
+
+
+def common_pool(methods: list[Method], asked: str | None) -> str:
+    """The pooling of a table: what was asked for, else what a method needs, else max. Raises BadInput."""
+    needed = {m.pool: m.name for m in methods if m.pool is not None}
+    for pool, name in needed.items():
+        if asked not in (None, pool):
+            raise BadInput(f"{name} needs --pool {pool}, got --pool {asked}; leave out --pool or {name}")
+    return asked or next(iter(needed), "max")
+
+
+def pick_device(name: str | None) -> torch.device:
+    """The device asked for; else CUDA where there is one, else the CPU. Raises BadInput."""
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise BadInput(f"cannot use --device {name}: {str(error).splitlines()[0]}") from None
+    return device
+
+
+def _with_parents(names: list[str], make: MakeMethod) -> list[str]:
+    """The names in order, every parent before its children, none twice."""
+    ordered: list[str] = []
+    for name in names:
+        parent = make(name)[0].parent
+        for each in (parent, name):
+            if each is not None and each not in ordered:
+                ordered.append(each)
+    return ordered
+
+
+def _claim(out: Path, resume: bool) -> None:
+    if not resume and (out / "runs").exists():
+        raise BadInput(f"{out} already holds runs; go on with --resume or choose another --out")
+    writable_folder(out)
