@@ -176,7 +176,7 @@ def test_bad_arguments(arguments, message):
         LIF(**arguments)
 
 
-@pytest.mark.parametrize("shape", [(3,), (3, 4), (0, 2, 3)])
+@pytest.mark.parametrize("shape", [(), (3,), (3, 4), (0, 2, 3)])
 def test_bad_currents(shape):
     with pytest.raises(BadInput, match=r"expected currents \[T, B, \.\.\.\]"):
         LIF()(torch.zeros(shape))
@@ -194,4 +194,5 @@ def test_learned_values_start_where_asked_and_stay_in_range():
 
 
 def test_repr_names_its_values():
-    assert "decay=0.9" in repr(LIF(0.9)) and "threshold=2" in repr(IAF(2.0))
+    assert "decay=0.9" in repr(LIF(0.9)) and "decay=0.8" in repr(LIF(0.8, learn_decay=True))
+    assert "threshold=2" in repr(IAF(2.0))

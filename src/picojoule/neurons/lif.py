@@ -10,7 +10,7 @@ from picojoule.errors import BadInput
 from picojoule.kernels.lif.reference import LIFParameters, LIFState, lif_step
 from picojoule.kernels.spike import Surrogate
 from picojoule.kinds import Events
-from picojoule.neurons.neuron import Neuron
+from picojoule.neurons.neuron import Neuron, check_currents
 from picojoule.neurons.surrogate import triangle
 
 
@@ -68,6 +68,7 @@ class LIF(Neuron):
         return self._threshold if self.threshold_log is None else torch.exp(self.threshold_log)
 
     def initial_state(self, x: Tensor) -> LIFState:
+        check_currents(x)
         return LIFState(torch.full_like(x[0], self.v_initial))  # keeps the memory layout of x
 
     def step_function(self) -> Callable[[LIFState, Tensor], tuple[LIFState, Tensor]]:
@@ -75,4 +76,6 @@ class LIF(Neuron):
         return lambda state, current: lif_step(state, current, p)
 
     def extra_repr(self) -> str:
-        return f"decay={float(self.decay):.4g}, threshold={float(self.threshold):.4g}, v_reset={self.v_reset}"
+        with torch.no_grad():
+            decay, threshold = float(self.decay), float(self.threshold)
+        return f"decay={decay:.4g}, threshold={threshold:.4g}, v_reset={self.v_reset}"

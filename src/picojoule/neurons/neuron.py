@@ -32,7 +32,12 @@ class Neuron(Stateful):
         return unroll(self.step_function(), state, currents)
 
     def advance(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
-        if x.dim() < 3 or x.shape[0] < 1:
-            raise BadInput(f"expected currents [T, B, ...] with T >= 1, got shape {tuple(x.shape)}")
+        check_currents(x)
         state, events = self.unroll(state, x)
         return events, state
+
+
+def check_currents(x: Tensor) -> None:
+    """Raise BadInput unless `x` is `[T, B, ...]` with at least one step."""
+    if x.dim() < 3 or x.shape[0] < 1:
+        raise BadInput(f"expected currents [T, B, ...] with T >= 1, got shape {tuple(x.shape)}")

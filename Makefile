@@ -1,0 +1,41 @@
+# Two commands on a fresh machine: `make run` and `make test`. They need Python 3.11 and make, nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+OUT ?= runs/digits-$(shell date +%Y%m%d-%H%M%S)
+
+.PHONY: help run test tables clean
+
+help:
+	@echo "make run     set up .venv, train and compare on the built-in digits, say where the report is"
+	@echo "make test    set up .venv, then lint, types and tests"
+	@echo "make tables  regenerate the tables in README and docs from results/"
+	@echo "make clean   remove .venv and caches (runs/ is kept)"
+
+$(READY): pyproject.toml constraints.txt
+	@echo "== setting up $(VENV) (torch for the CPU, about a minute; later calls reuse it)"
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "picojoule needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(BIN)/python tools/no_cuda.py
+	@touch $@
+
+run: $(READY)
+	@echo "== comparing an ANN with spiking networks on the built-in digits, three seeds (about two minutes)"
+	$(BIN)/picojoule compare --data digits --seeds 0,1,2 --out $(OUT)
+
+test: $(READY)
+	@echo "== lint"
+	$(BIN)/ruff check src tests tools
+	$(BIN)/ruff format --check src tests tools
+	@echo "== types"
+	$(BIN)/pyright
+	@echo "== tests"
+	$(BIN)/python -m pytest -n 2
+
+tables: $(READY)
+	$(BIN)/picojoule report --update README.md
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
