@@ -36,7 +36,15 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "picojoule.cells": ("Cell", "SpikingRNN"),
-    "picojoule.energy": ("Energy", "EnergyReport", "OpCounts", "count", "hardware", "measure", "synaptic_penalty"),
+    "picojoule.energy": (
+        "Energy",
+        "EnergyReport",
+        "OpCounts",
+        "count",
+        "hardware",
+        "measure",
+        "synaptic_penalty",
+    ),
     "picojoule.errors": ("BadInput", "UncountedLayer", "UntraceableModel"),
     "picojoule.exchange": ("load", "save"),
     "picojoule.graph": ("Activity", "observe"),

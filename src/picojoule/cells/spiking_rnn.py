@@ -1,6 +1,6 @@
 """The smallest recurrent cell with synapses inside; it proves the contract that every cell keeps."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from picojoule.neurons import LIF, Neuron, unroll
 class SpikingRNNState(NamedTuple):
     """The neurons' state and the events `[B, H]` they sent in the last step."""
 
-    neuron: NamedTuple
+    neuron: Any
     events: Tensor
 
 
@@ -46,9 +46,7 @@ class SpikingRNN(Cell):
         state, events = unroll(recur, state, self.input(x))
         return events, state
 
-    def forward_observed(
-        self, x: Tensor, state: SpikingRNNState
-    ) -> tuple[Tensor, SpikingRNNState, dict[str, Tensor]]:
+    def forward_observed(self, x: Tensor, state: SpikingRNNState) -> tuple[Tensor, SpikingRNNState, dict[str, Tensor]]:
         events, after = self.advance(x, state)
         sent = torch.cat([state.events.unsqueeze(0), events[:-1]])
         return events, after, {"input": x, "recurrent": sent}

@@ -19,7 +19,11 @@ app = App(
     version=picojoule.__version__,
     help_format="plaintext",
 )
-app.command("picojoule.cli.compare:compare", name="compare", help="Train methods on one dataset; show accuracy against energy.")
+app.command(
+    "picojoule.cli.compare:compare",
+    name="compare",
+    help="Train methods on one dataset; show accuracy against energy.",
+)
 app.command("picojoule.cli.train:train", name="train", help="Train one method.")
 app.command("picojoule.cli.measure:measure", name="measure", help="Operations and joules of a saved model.")
 app.command("picojoule.cli.report:report", name="report", help="Page and tables from records.")
@@ -72,5 +76,3 @@ def _plain(error: CycloptsError) -> str:
 def _complain(sentence: str, code: int) -> int:
     print(f"picojoule: {sentence}", file=sys.stderr)
     return code
-
-

@@ -61,7 +61,11 @@ def run_and_show(names: list[str], training: Training, run: Run) -> None:
     page = out / "report.html"
     if records:
         write_page(records, page)
-    result: dict[str, Any] = {"dataset": training.data, "records": records, "report": str(page) if records else None}
+    result: dict[str, Any] = {
+        "dataset": training.data,
+        "records": records,
+        "report": str(page) if records else None,
+    }
     if stopped:
         result["stopped"] = True
         print(f"stopped at the time limit; go on with --resume --out {out}", file=sys.stderr)

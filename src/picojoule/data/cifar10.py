@@ -57,8 +57,7 @@ def read_sheet(path: Path) -> np.ndarray:
         from PIL import Image
     except ImportError:
         raise BadInput(
-            "the WebP sheets of CIFAR-10 are read with Pillow, which is not installed:"
-            " pip install 'picojoule[images]'"
+            "the WebP sheets of CIFAR-10 are read with Pillow, which is not installed: pip install 'picojoule[images]'"
         ) from None
     expected = "a WebP sheet of 3200 x 3200 RGB pixels"
     raw = read_bytes(path, expected, _AGAIN)
@@ -160,8 +159,5 @@ def _split_note(name: str, folder: Path) -> str:
             f" tenth); {training}."
         )
     if folder.name == _SHEETS:
-        return (
-            "The official 10,000 test images, of which 4,865 went through JPEG, which lowers accuracy;"
-            f" {training}."
-        )
+        return f"The official 10,000 test images, of which 4,865 went through JPEG, which lowers accuracy; {training}."
     return f"The official 10,000 test images; {training}."

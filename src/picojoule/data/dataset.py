@@ -69,9 +69,7 @@ def limited(
         split: Split = getattr(dataset, which)
         available = len(split.labels)
         if not 1 <= count <= available:
-            raise BadInput(
-                f"expected 1 to {available:,} {which} images of {dataset.name!r}, got a limit of {count:,}"
-            )
+            raise BadInput(f"expected 1 to {available:,} {which} images of {dataset.name!r}, got a limit of {count:,}")
         if count < available:
             parts[which] = Split(split.images[:count], split.labels[:count])
             notes.append(f"the first {count:,} of {available:,} {which} images")

@@ -36,7 +36,9 @@ class EnergyReport:
         return sum(h.silent_fraction * h.neurons for h in self.health) / neurons if neurons else 0.0
 
     def __str__(self) -> str:
-        lines = [f"{name}: {e.value / 1e3:.4g} nJ per sample ({hardware(name).scope})" for name, e in self.energy_pj.items()]
+        lines = [
+            f"{name}: {e.value / 1e3:.4g} nJ per sample ({hardware(name).scope})" for name, e in self.energy_pj.items()
+        ]
         lines += [f"{q}: {float(self.counts.total(q)):.6g} per sample" for q in ("acs", "macs", "dense_macs")]
         lines += [f"not counted: {what}" for what in self.uncounted]
         return "\n".join(lines)

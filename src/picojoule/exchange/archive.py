@@ -34,7 +34,16 @@ from picojoule.neurons import IAF, LIF, surrogate
 
 VERSION = 1
 
-_CONV = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
+_CONV = (
+    "in_channels",
+    "out_channels",
+    "kernel_size",
+    "stride",
+    "padding",
+    "dilation",
+    "groups",
+    "padding_mode",
+)
 _NORM = ("num_features", "eps", "momentum", "affine", "track_running_stats")
 _LIF = ("v_reset", "v_initial", "max_events")
 _LAYERS: dict[type[nn.Module], tuple[str, ...]] = {

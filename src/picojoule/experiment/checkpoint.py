@@ -26,7 +26,9 @@ def load_checkpoint(path: Path, fingerprint: str) -> dict[str, Any] | None:
         state = torch.load(path, map_location="cpu", weights_only=True)
         known = state["fingerprint"]
     except Exception as error:
-        raise BadInput(f"{path} is not a readable checkpoint ({type(error).__name__}); delete it to start again") from error
+        raise BadInput(
+            f"{path} is not a readable checkpoint ({type(error).__name__}); delete it to start again"
+        ) from error
     if known != fingerprint:
         raise BadInput(
             f"{path} is the checkpoint of another run ({known}), this one is {fingerprint}; "

@@ -23,9 +23,9 @@ class Training:
         pool: max or avg; avg when a method of the table needs it (ecc), else max.
         encoder: constant-current (first layer computed once), direct, bernoulli or latency.
         readout: mean, spike-count, last-membrane or max-membrane.
-        epochs: Passes over the training images.
+        epochs: Passes over the training images; 40 for digits, else 10.
         lr: Learning rate of Adam, annealed to 0 by a cosine.
-        batch_size: Images per step, over all processes.
+        batch_size: Images per step, over all processes; 64 for digits, else 128.
         precision: fp32, or bf16 (autocast in training; evaluation is always float32).
         channels_last: Keep maps in channels-last memory order.
         page_reuse: Let the C allocator keep large pages (Linux; faster for large activations).
@@ -43,7 +43,7 @@ class Training:
     readout: str = "mean"
     epochs: int | None = None
     lr: float = 2e-3
-    batch_size: int = 128
+    batch_size: int | None = None
     precision: str = "fp32"
     channels_last: bool = True
     page_reuse: bool = False
@@ -70,14 +70,14 @@ class Training:
         if not self.lr > 0:
             raise BadInput(f"expected --lr above 0, got {self.lr}")
 
-    @property
-    def epochs_to_run(self) -> int:
-        """`epochs`, or the default of the dataset: digits are small and want more passes."""
-        return self.epochs or (40 if self.data == "digits" else 10)
-
-    def decided(self, **changes: Any) -> "Training":
-        """A copy with some fields changed."""
-        return replace(self, **changes)
+    def decided(self) -> "Training":
+        """A copy in which what was left open has the dataset's default (digits are small and want more steps)."""
+        small = self.data == "digits"
+        return replace(
+            self,
+            epochs=self.epochs or (40 if small else 10),
+            batch_size=self.batch_size or (64 if small else 128),
+        )
 
     def as_json(self) -> dict[str, Any]:
         """The settings that decide the result; folders and device are left out."""

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-
 import torch
 from torch import Tensor, nn
 
@@ -70,7 +69,9 @@ def train(
     Goes on from `folder/checkpoint.pt` if there is one of the same `fingerprint`. Raises OutOfTime at
     `deadline` (in `time.monotonic()` seconds) after writing the checkpoint, FailedRun if the loss becomes NaN.
     """
-    return _Trainer(method, network, data, training, seed, folder / "checkpoint.pt", fingerprint, device, deadline, bar).run()
+    return _Trainer(
+        method, network, data, training, seed, folder / "checkpoint.pt", fingerprint, device, deadline, bar
+    ).run()
 
 
 class _Trainer:
@@ -90,7 +91,8 @@ class _Trainer:
         self._method, self._network, self._data, self._training = method, network, data, training
         self._seed, self._path, self._fingerprint, self._device = seed, path, fingerprint, device
         self._deadline, self._bar = deadline, bar
-        self._phases = method.phases(training.epochs_to_run)
+        assert training.epochs and training.batch_size, "open settings are decided before a run"
+        self._phases, self._batch_size = method.phases(training.epochs), training.batch_size
         self._at = _Position()
         self._best: dict[str, Tensor] = {}
         self._history: list[dict[str, float]] = []
@@ -140,7 +142,7 @@ class _Trainer:
         """Row numbers of every global batch of this epoch; the order depends on seed and epoch alone."""
         order = torch.Generator().manual_seed(self._seed * 1_000_003 + progress.phase * 10_007 + progress.epoch)
         rows = torch.randperm(len(self._data.train.labels), generator=order)
-        batches = list(rows.split(self._training.batch_size))
+        batches = list(rows.split(self._batch_size))
         smallest = max(2, world_size())  # batch norm needs two samples, every process at least one
         return batches[:-1] if len(batches) > 1 and len(batches[-1]) < smallest else batches
 
@@ -179,7 +181,10 @@ class _Trainer:
         accuracy = report.accuracy or 0.0
         row = {f"loss_{name}": value / steps for name, value in self._sums.items()}
         row |= {"phase": progress.phase, "epoch": progress.epoch + 1, "validation_accuracy": accuracy}
-        row |= {"validation_acs": float(report.counts.total("acs")), "silent_fraction": report.silent_fraction}
+        row |= {
+            "validation_acs": float(report.counts.total("acs")),
+            "silent_fraction": report.silent_fraction,
+        }
         self._history.append(row)
         in_window = progress.epoch + 1 > phase.epochs * (1 - SELECTION_WINDOW) or progress.epoch + 1 == phase.epochs
         if in_window and accuracy >= self._at.best_accuracy:
@@ -271,5 +276,3 @@ def seed_everything(seed: int) -> None:
     """Seed torch and ask for deterministic algorithms."""
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
-
-

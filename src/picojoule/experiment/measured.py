@@ -10,9 +10,7 @@ from picojoule.graph import observe
 from picojoule.networks import Network
 
 
-def measured(
-    network: Network, data: Dataset, hardware: list[str], device: str | None, seed: int, model: str
-) -> Record:
+def measured(network: Network, data: Dataset, hardware: list[str], device: str | None, seed: int, model: str) -> Record:
     """Accuracy, operations, energy and neuron health of `network` on the whole test split."""
     place = pick_device(device)
     torch.manual_seed(seed)

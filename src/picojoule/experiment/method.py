@@ -64,9 +64,7 @@ class Method:
         """How `epochs` are spent; not asked of a method with a parent."""
         return (Phase(epochs),)
 
-    def loss(
-        self, output: Tensor, target: Tensor, activity: Activity | None, progress: Progress
-    ) -> dict[str, Tensor]:
+    def loss(self, output: Tensor, target: Tensor, activity: Activity | None, progress: Progress) -> dict[str, Tensor]:
         """Loss terms, batch means, that are added up; the activity is None unless `observes`."""
         return task_loss(output, target)
 

@@ -21,7 +21,12 @@ class Progressbar:
             from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as RichProgress
 
-            columns = ("{task.description}", BarColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn())
+            columns = (
+                "{task.description}",
+                BarColumn(),
+                TextColumn("{task.fields[note]}"),
+                TimeRemainingColumn(),
+            )
             self._bar = RichProgress(*columns, console=Console(stderr=True), transient=True)
             self._bar.start()
             self._task = self._bar.add_task(self._label, note="")

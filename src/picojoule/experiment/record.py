@@ -36,14 +36,24 @@ def energy_fields(report: EnergyReport) -> Record:
         "neuron_updates": counts.updates_per_sample(),
         "energy_pj": {name: energy._asdict() for name, energy in report.energy_pj.items()},
         "hardware_notes": {
-            name: {"scope": hardware(name).scope, "source": hardware(name).source, "prices": hardware(name).prices}
+            name: {
+                "scope": hardware(name).scope,
+                "source": hardware(name).source,
+                "prices": hardware(name).prices,
+            }
             for name in report.energy_pj
         },
         "silent_fraction": report.silent_fraction,
         "samples": counts.samples,
         "layers": _layers(report),
         "neurons": [
-            {"name": h.name, "kind": h.neuron, "count": h.neurons, "silent_fraction": h.silent_fraction, "rate": h.rate}
+            {
+                "name": h.name,
+                "kind": h.neuron,
+                "count": h.neurons,
+                "silent_fraction": h.silent_fraction,
+                "rate": h.rate,
+            }
             for h in report.health
         ],
         "counting": counting_notes(report.sites),

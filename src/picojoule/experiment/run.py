@@ -25,6 +25,8 @@ from picojoule.graph import observe
 from picojoule.networks import Definition, Network
 
 MODEL_FILE = "model.safetensors"
+
+
 @dataclass(frozen=True)
 class Setting:
     """What all runs of one table share: data, settings, where results go, and until when to work."""
@@ -40,9 +42,7 @@ class Setting:
     def definition(self, method: Method) -> Definition:
         """The network that a method deploys."""
         t = self.training
-        wanted = Definition(
-            t.network, self.data.input_shape, self.data.classes, 1, self.pool, t.encoder, t.readout
-        )
+        wanted = Definition(t.network, self.data.input_shape, self.data.classes, 1, self.pool, t.encoder, t.readout)
         return method.definition(wanted, t.timesteps)
 
 

@@ -36,6 +36,7 @@ def run_table(
     A method with a parent runs after its parent, which is run too if it was not named. All methods use the
     same pooling. Raises OutOfTime when `max_minutes` are over: what is done is kept, `resume` goes on.
     """
+    training = training.decided()
     methods = [m for name in _with_parents(names, make) for m in make(name)]
     deadline = time.monotonic() + 60 * max_minutes if max_minutes is not None else float("inf")
     device = pick_device(training.device)

@@ -26,15 +26,19 @@ def fan_out(operation: Callable[[Tensor], Tensor], shape: Sequence[int]) -> Tens
     return synapses.clone()
 
 
-def weighted_sum(n: Tensor, synapses: Tensor, batch: BatchAxis) -> Tensor:
+def weighted_sum(n: Tensor, synapses: Tensor, batch: BatchAxis, most: int | None = None) -> Tensor:
     """Sum of `n * synapses` for each sample: `[B]`, float64, differentiable in `n`.
 
-    `n` holds integers in any dtype. Sums over axes of constant fan-out run in float32, which is exact below
-    2**24 events per position; the rest is float64.
+    `n` holds integers of magnitude up to `most` (None: not known) in any dtype. Sums over axes of constant
+    fan-out run in float32 where they cannot reach 2**24, its last exact integer; the rest is float64.
     """
     constant = [d for d in range(n.dim()) if synapses.shape[d] == 1 and d != batch.dim]
     if constant:
-        n = n.sum(constant, keepdim=True, dtype=torch.promote_types(n.dtype, torch.float32))
+        largest = most or 2**24
+        for d in constant:
+            largest = largest * n.shape[d]
+        wide = torch.float32 if largest < 2**24 else torch.float64
+        n = n.sum(constant, keepdim=True, dtype=torch.promote_types(n.dtype, wide))
     rows = (n.double() * synapses).movedim(batch.dim, 0).flatten(1).sum(1)
     return rows.unflatten(0, (batch.folds, -1)).sum(0)
 

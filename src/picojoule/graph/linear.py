@@ -2,14 +2,16 @@
 
 import operator
 from collections.abc import Callable
+from functools import partial
+from inspect import signature
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
-from torch.func import functional_call
 
 from picojoule.graph.trace import module_of
+from picojoule.layers import Timewise
 
 LINEAR_MODULES = (
     nn.Linear,
@@ -32,25 +34,36 @@ LINEAR_FUNCTIONS = (
 PRODUCTS = (operator.matmul, torch.matmul, torch.mm, torch.bmm, "matmul", "mm", "bmm")
 
 
-UNCOUNTED_FUNCTIONS = (torch.einsum, torch.addmm, torch.baddbmm, torch.tensordot, F.bilinear, F.embedding)
-UNCOUNTED_FUNCTIONS += (F.scaled_dot_product_attention, F.multi_head_attention_forward)
+UNCOUNTED_FUNCTIONS: tuple[Any, ...] = (torch.einsum, torch.tensordot, torch.linalg.multi_dot, torch.chain_matmul)
+UNCOUNTED_FUNCTIONS += (F.bilinear, F.embedding, F.embedding_bag, F.scaled_dot_product_attention)
+UNCOUNTED_FUNCTIONS += (F.multi_head_attention_forward, *LINEAR_FUNCTIONS)
+for _name in ("addmm", "addbmm", "baddbmm", "addmv", "addr", "mv", "dot", "vdot", "inner", "outer"):
+    UNCOUNTED_FUNCTIONS += (getattr(torch, _name), _name)
+"""Products that no rule counts; a linear function is among them where its weight is an activation."""
 
 
 class Linear(NamedTuple):
-    """A linear operation on one activation: its name, what it is, its operand, and itself with all weights one."""
+    """A linear operation on one activation: its name, what it is, its operand, and itself with all weights one.
+
+    `windows` is the number of trailing axes over which windows slide: there the fan-out depends on the size.
+    """
 
     name: str
     operation: str
     operand: fx.Node
     with_ones: Callable[[Tensor], Tensor]
+    windows: int
 
 
 def linear_at(graph: fx.GraphModule, node: fx.Node) -> Linear | None:
     """The linear operation with constant weights that a node performs, or None. Kinds must be known."""
     module = module_of(graph, node)
-    if isinstance(module, LINEAR_MODULES):
-        whole = graph.get_submodule(str(node.target))
-        return Linear(str(node.target), type(module).__name__, node.all_input_nodes[0], with_ones(whole))
+    if module is not None and linear_class(module) is not None:
+        whole, windows = graph.get_submodule(str(node.target)), windows_of(module)
+        ones = with_ones(whole)
+        if len(node.args) + len(node.kwargs) > 1:  # a transposed convolution that was told its output's size
+            ones = partial(ones, output_size=list(node.meta["shape"][-windows:]))
+        return Linear(str(node.target), type(module).__name__, node.all_input_nodes[0], ones, windows)
     if node.target in LINEAR_FUNCTIONS:
         return _function(node)
     if node.target in PRODUCTS and not is_product_of_activations(node):
@@ -63,34 +76,59 @@ def is_product_of_activations(node: fx.Node) -> bool:
     return node.target in PRODUCTS and all(n.meta["kind"] is not None for n in node.all_input_nodes)
 
 
-def with_ones(layer: nn.Module) -> Callable[[Tensor], Tensor]:
-    """A linear layer with all weights one and no bias, in float64."""
-    ones = {
-        name: torch.full(p.shape, float(not name.endswith("bias")), dtype=torch.float64)
-        for name, p in layer.named_parameters()
-    }
-    return lambda x: functional_call(layer, ones, (x,))
+def linear_class(module: nn.Module) -> type[nn.Module] | None:
+    """Which of torch's linear layers a module is, or None; a sub-class with its own forward is none."""
+    kinds = (k for k in LINEAR_MODULES if isinstance(module, k) and type(module).forward is k.forward)
+    return next(kinds, None)
 
 
-def _function(node: fx.Node) -> Linear:
+def windows_of(layer: nn.Module) -> int:
+    """Over how many trailing axes the windows of a linear layer slide: 2 for a `Conv2d`, 0 for a `Linear`."""
+    layer = layer.layer if isinstance(layer, Timewise) else layer
+    return len(getattr(layer, "kernel_size", ()))
+
+
+def with_ones(layer: nn.Module) -> Callable[..., Tensor]:
+    """A linear layer, or one folded over time, with all weights one and no bias, in float64.
+
+    It is built anew from the layer's settings: parametrisations, masks and hooks do not act on it, and a
+    synapse whose weight is zero is a synapse.
+    """
+    if isinstance(layer, Timewise):
+        return Timewise(_plain(layer.layer))
+    return _plain(layer)
+
+
+def _plain(layer: nn.Module) -> nn.Module:
+    kind: Any = linear_class(layer)
+    settings = {k: getattr(layer, k) for k in signature(kind).parameters if k != "bias" and hasattr(layer, k)}
+    plain = kind(**settings, bias=False, device="meta")
+    plain.weight = nn.Parameter(torch.ones(plain.weight.shape, dtype=torch.float64), requires_grad=False)
+    return plain
+
+
+def _function(node: fx.Node) -> Linear | None:
     function: Any = node.target
     names = ("input", "weight", "bias")
-    given = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
+    given: dict[str, Any] = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
+    if given["weight"].meta["kind"] is not None:
+        return None
     rest = node.args[3:]
     settings = {k: v for k, v in node.kwargs.items() if k not in names}
     ones = torch.ones(given["weight"].meta["shape"], dtype=torch.float64)
     operand = given["input"]
     name = _name(node, given["weight"])
-    return Linear(name, function.__name__, operand, lambda x: function(x, ones, None, *rest, **settings))
+    windows = 0 if function is F.linear else ones.dim() - 2
+    return Linear(name, function.__name__, operand, lambda x: function(x, ones, None, *rest, **settings), windows)
 
 
 def _product(node: fx.Node) -> Linear:
     left, right = node.all_input_nodes
     if right.meta["kind"] is None:
         ones = torch.ones(right.meta["shape"], dtype=torch.float64)
-        return Linear(_name(node, right), "matmul", left, lambda x: torch.matmul(x, ones))
+        return Linear(_name(node, right), "matmul", left, lambda x: torch.matmul(x, ones), 0)
     ones = torch.ones(left.meta["shape"], dtype=torch.float64)
-    return Linear(_name(node, left), "matmul", right, lambda x: torch.matmul(ones, x))
+    return Linear(_name(node, left), "matmul", right, lambda x: torch.matmul(ones, x), 0)
 
 
 def _name(node: fx.Node, weight: fx.Node) -> str:

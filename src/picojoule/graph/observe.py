@@ -9,7 +9,7 @@ from torch import Tensor, fx, nn
 from picojoule.cells import Cell
 from picojoule.errors import UncountedLayer
 from picojoule.graph.fan_out import fan_out
-from picojoule.graph.linear import UNCOUNTED_FUNCTIONS, is_product_of_activations, linear_at, with_ones
+from picojoule.graph.linear import UNCOUNTED_FUNCTIONS, is_product_of_activations, linear_at, windows_of, with_ones
 from picojoule.graph.observers import CellObserver, NeuronObserver, ProductObserver, SynapseObserver
 from picojoule.graph.propagate import infer_kinds, operands
 from picojoule.graph.records import Activity, Site
@@ -58,15 +58,18 @@ def observe(
     be counted is listed in `uncounted`; with `strict` it raises UncountedLayer. Raises UntraceableModel if
     the model has no static graph.
     """
-    source = trace(model, tuple(spiking))
-    infer_shapes(source, example, batch_dim)
-    infer_kinds(source, inputs, dict.fromkeys(spiking, Events(most=1)))
-    builder = _Builder(source, tuple(spiking))
-    observed = Observed(builder.graph_module(), builder.sites, builder.uncounted, batch_dim)
+    with torch.random.fork_rng([example.device] if example.is_cuda else []):
+        source = trace(model, tuple(spiking))
+        infer_shapes(source, example, batch_dim)
+        infer_kinds(source, inputs, dict.fromkeys(spiking, Events(most=1)))
+        builder = _Builder(source, tuple(spiking))
+        observed = Observed(builder.graph_module(), builder.sites, builder.uncounted, batch_dim)
     if strict and observed.uncounted:
         raise UncountedLayer(f"cannot count every operation of {type(model).__name__}: {observed.uncounted[0]}")
-    for module in observed.graph_module.observers.modules():  # pyright: ignore[reportCallIssue]
-        module.training = model.training
+    models_own = set(model.modules())
+    for module in observed.modules():
+        if module not in models_own:
+            module.training = model.training
     return observed.to(example.device)
 
 
@@ -109,7 +112,7 @@ class _Builder:
             operand = linear.operand
             shape, batch = operand.meta["shape"], operand.meta["batch"]
             site = Site(linear.name, linear.operation, operand.meta["kind"], operand.meta["trained"])
-            observer = self._synapse_observer(site, linear.with_ones, shape, batch)
+            observer = self._synapse_observer(site, linear.with_ones, shape, linear.windows, batch)
             if observer is not None:
                 self._synapses.append(self._call(observer, self._twins[operand]))
         elif is_product_of_activations(node):
@@ -118,18 +121,24 @@ class _Builder:
             self._audit(node)
 
     def _synapse_observer(
-        self, site: Site, ones: Any, shape: torch.Size, batch: BatchAxis | None
+        self, site: Site, ones: Any, shape: torch.Size, windows: int, batch: BatchAxis | None
     ) -> SynapseObserver | None:
         if batch is None:
-            self.uncounted.append(f"{site.name} ({site.operation}): its input of shape {tuple(shape)} has no batch axis")
+            self.uncounted.append(
+                f"{site.name} ({site.operation}): its input of shape {tuple(shape)} has no batch axis"
+            )
             return None
         self.sites.append(site)
-        return SynapseObserver(site, fan_out(ones, shape), batch)
+        return SynapseObserver(site, fan_out(ones, shape), shape[len(shape) - windows :], batch)
 
     def _observe_product(self, node: fx.Node) -> None:
         left, right = operands(node)
         batch = node.meta["batch"]
-        if batch is None or batch.dim >= len(node.meta["shape"]) - 2 or len(left.meta["shape"]) != len(right.meta["shape"]):
+        if (
+            batch is None
+            or batch.dim >= len(node.meta["shape"]) - 2
+            or len(left.meta["shape"]) != len(right.meta["shape"])
+        ):
             self.uncounted.append(f"{node.name} (matmul): the batch is not a leading axis of both factors")
             return
         kinds = (left.meta["kind"], right.meta["kind"])
@@ -143,7 +152,8 @@ class _Builder:
         cell: Any = module_of(self._source, node)
         (x,) = node.all_input_nodes
         with torch.no_grad(), evaluating(cell):
-            example = torch.zeros(x.meta["shape"], device=next(cell.parameters()).device)
+            weight = next(cell.parameters())
+            example = torch.zeros(x.meta["shape"], dtype=weight.dtype, device=weight.device)
             shapes = {k: v.shape for k, v in cell.forward_observed(example, cell.initial_state(example))[2].items()}
         observers: dict[str, SynapseObserver] = {}
         for synapse in cell.synapses():
@@ -151,7 +161,8 @@ class _Builder:
             trained = x.meta["trained"] if synapse.kind is None else True
             site = Site(f"{node.target}.{synapse.name}", type(synapse.layer).__name__, kind, trained)
             batch = x.meta["batch"]
-            observer = self._synapse_observer(site, with_ones(synapse.layer), shapes[synapse.name], batch)
+            ones, windows = with_ones(synapse.layer), windows_of(synapse.layer)
+            observer = self._synapse_observer(site, ones, shapes[synapse.name], windows, batch)
             if observer is not None:
                 observers[synapse.name] = observer
         call = self._call(CellObserver(cell, observers), self._twins[x])
@@ -166,14 +177,19 @@ class _Builder:
             return
         if isinstance(module, Neuron | Cell):
             neuron = module if isinstance(module, Neuron) else getattr(module, "neuron", module)
-            observer = NeuronObserver(str(node.target), type(neuron).__name__, batch.dim, 0)
+            observer = NeuronObserver(self._population(node), type(neuron).__name__, batch, analog=False)
         elif isinstance(module, self._spiking):
-            observer = NeuronObserver(str(node.target), type(module).__name__, batch.dim, None)
+            observer = NeuronObserver(self._population(node), type(module).__name__, batch, analog=False)
         elif isinstance(module, _RECTIFIERS) or node.target in _RECTIFYING:
-            observer = NeuronObserver(str(node.target if module else node.name), "ReLU", batch.dim, None)
+            observer = NeuronObserver(self._population(node), "ReLU", batch, analog=True)
         else:
             return
         self._neurons.append(self._call(observer, self._twins[node]))
+
+    def _population(self, node: fx.Node) -> str:
+        """A module's name at its first call; each further call of it is another population."""
+        calls = [n for n in self._source.graph.nodes if n.op == "call_module" and n.target == node.target]
+        return str(node.target) if calls[:1] == [node] else node.name
 
     def _audit(self, node: fx.Node) -> None:
         module = module_of(self._source, node)

@@ -14,39 +14,44 @@ from picojoule.kinds import Events, Kind
 
 
 class SynapseObserver(nn.Module):
-    """Counts what enters one linear operation. `synapses` is its fan-out map, `batch` the operand's batch axis."""
+    """Counts what enters one linear operation.
+
+    `synapses` is its fan-out map, exact for inputs whose last axes have the sizes `windowed`; `batch` is the
+    operand's batch axis.
+    """
 
     synapses: Tensor
 
-    def __init__(self, site: Site, synapses: Tensor, batch: BatchAxis):
+    def __init__(self, site: Site, synapses: Tensor, windowed: tuple[int, ...], batch: BatchAxis):
         super().__init__()
-        self.site, self.batch = site, batch
+        self.site, self.windowed, self.batch = site, tuple(windowed), batch
         self.register_buffer("synapses", synapses, persistent=False)
         self._synapses_of_one = float(synapses.sum())
 
     def forward(self, x: Tensor) -> SynapseRecord:
         self._check(x)
-        kind, dense = self.site.kind, dense_synapses(x.shape, self.synapses, self._synapses_of_one, self.batch)
+        kind = self.site.kind
+        dense = dense_synapses(x.shape, self.synapses, self._synapses_of_one, self.batch)
         if not isinstance(kind, Events):
-            macs = self._weigh(x.detach() != 0)
+            macs = self._weigh(x.detach() != 0, 1)
             none = torch.zeros_like(macs)
             return SynapseRecord(self.site, none, none, macs, dense, None)
         n = magnitudes(x, kind)
-        acs = self._weigh(n)
-        graded = acs.detach() if kind.most == 1 else self._weigh(n.detach() != 0)
+        acs = self._weigh(n, kind.most)
+        graded = acs.detach() if kind.most == 1 else self._weigh(n.detach() != 0, 1)
         live = Operand(n, self.synapses, self.batch) if n.requires_grad else None
         return SynapseRecord(self.site, acs, graded, torch.zeros_like(graded), dense, live)
 
-    def _weigh(self, n: Tensor) -> Tensor:
-        return weighted_sum(n, self.synapses, self.batch)
+    def _weigh(self, n: Tensor, most: int | None) -> Tensor:
+        return weighted_sum(n, self.synapses, self.batch, most)
 
     def _check(self, x: Tensor) -> None:
-        fits = x.dim() == self.synapses.dim() and all(
-            m in (1, n) for n, m in zip(x.shape, self.synapses.shape, strict=True)
-        )
-        if not fits:
+        windows = len(self.windowed)
+        expected = [*self.synapses.shape[: x.dim() - windows], *self.windowed]
+        fits = x.dim() == len(expected) and x.shape[x.dim() - windows :] == self.windowed
+        if not fits or any(m not in (1, n) for n, m in zip(x.shape, expected, strict=True)):
             raise BadInput(
-                f"{self.site.name} was observed for inputs like {tuple(self.synapses.shape)} (1: any size), got "
+                f"{self.site.name} was observed for inputs like {tuple(expected)} (1: any size), got "
                 f"{tuple(x.shape)}; call observe again with an example of the new size"
             )
 
@@ -82,20 +87,22 @@ class ProductObserver(nn.Module):
 
 
 class NeuronObserver(nn.Module):
-    """Counts what a population sent. `steps_dim` is the time axis, or None where time is not an axis."""
+    """Counts what a population sent; of `analog` activations, the non-zeros.
 
-    def __init__(self, name: str, neuron: str, batch_dim: int, steps_dim: int | None):
+    Time is the axis before the batch axis, or folded into it.
+    """
+
+    def __init__(self, name: str, neuron: str, batch: BatchAxis, analog: bool):
         super().__init__()
-        self.name, self.neuron = name, neuron
-        self._batch_dim, self._steps_dim = batch_dim, steps_dim
+        self.name, self.neuron, self.batch, self.analog = name, neuron, batch, analog
 
     def forward(self, y: Tensor) -> NeuronRecord:
-        dims = [self._batch_dim] if self._steps_dim is None else [self._batch_dim, self._steps_dim]
-        sent = y.detach() != 0 if self._steps_dim is None else y.detach().abs()
+        timed = self.batch.dim == 1
+        sent = y.detach() != 0 if self.analog else y.detach().abs()
         dtype = torch.promote_types(sent.dtype, torch.float32)
-        steps = 1 if self._steps_dim is None else y.shape[self._steps_dim]
-        updates = y.numel() / y.shape[self._batch_dim]
-        return NeuronRecord(self.name, self.neuron, sent.sum(dims, dtype=dtype).double(), updates, steps)
+        events = sent.sum([0, 1] if timed else self.batch.dim, dtype=dtype).double()
+        updates = y.numel() / y.shape[self.batch.dim] * self.batch.folds
+        return NeuronRecord(self.name, self.neuron, events, updates, y.shape[0] if timed else self.batch.folds)
 
 
 class CellObserver(nn.Module):

@@ -56,9 +56,7 @@ def insert_after(graph: fx.GraphModule, node: fx.Node, name: str, layer: nn.Modu
     return new
 
 
-def replace_layers(
-    graph: fx.GraphModule, kind: type[nn.Module], make: Callable[[fx.Node], nn.Module]
-) -> None:
+def replace_layers(graph: fx.GraphModule, kind: type[nn.Module], make: Callable[[fx.Node], nn.Module]) -> None:
     """Replace every called layer of a kind, in place; `make` gets the node that calls it."""
     for node in graph.graph.nodes:
         if isinstance(module_of(graph, node), kind):

@@ -51,9 +51,7 @@ def operation_of(node: fx.Node, module: nn.Module | None) -> Any:
     return type(module) if module is not None else node.target
 
 
-def _kind(
-    node: fx.Node, module: nn.Module | None, kinds: list[Kind], declared: dict[type[nn.Module], Kind]
-) -> Kind:
+def _kind(node: fx.Node, module: nn.Module | None, kinds: list[Kind], declared: dict[type[nn.Module], Kind]) -> Kind:
     for emitter, kind in declared.items():
         if isinstance(module, emitter):
             return kind
@@ -88,8 +86,14 @@ def _born(signed: bool, most: int | None) -> Rule:
     return lambda node, module, kinds: Events(1.0, signed, most)
 
 
+def _rounded(node: fx.Node, module: nn.Module | None, kinds: list[Kind]) -> Kind:
+    if len(node.args) > 1 or "decimals" in node.kwargs:
+        return _forget(node, module, kinds)
+    return Events(1.0, True, None)
+
+
 def _add(node: fx.Node, module: nn.Module | None, kinds: list[Kind]) -> Kind:
-    if _constants(node):
+    if any(isinstance(c, fx.Node) or c for c in _constants(node)):  # adding 0, as `sum` does, changes nothing
         return _forget(node, module, kinds)
     return _join(kinds, operator.add)
 
@@ -118,10 +122,12 @@ def _join(kinds: Sequence[Kind], most: Callable[[int, int], int]) -> Kind:
 def _multiply(node: fx.Node, module: nn.Module | None, kinds: list[Kind]) -> Kind:
     if len(kinds) == 1:
         factors = _constants(node)
-        if isinstance(kinds[0], Events) and len(factors) == 1 and isinstance(factors[0], int | float):
-            factor = 1 / factors[0] if node.target in _DIVISIONS and factors[0] else factors[0]
-            return kinds[0].scaled(factor)
-        return _forget(node, module, kinds)
+        factor = factors[0] if len(factors) == 1 else None
+        if not isinstance(kinds[0], Events) or not isinstance(factor, int | float) or not factor:
+            return _forget(node, module, kinds)
+        if node.target in _DIVISIONS:
+            return _forget(node, module, kinds) if factor in node.args[:1] else kinds[0].scaled(1 / factor)
+        return kinds[0].scaled(factor)
     a, b = kinds
     if node.target in _DIVISIONS or not (isinstance(a, Events) and isinstance(b, Events)):
         return _forget(node, module, kinds)
@@ -218,9 +224,29 @@ def _table() -> dict[Any, Rule]:
     keep += [nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, F.max_pool1d, F.max_pool2d, F.max_pool3d]
     keep += [nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, F.adaptive_max_pool1d, F.adaptive_max_pool2d]
     keep += [nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d, operator.getitem, getattr]
-    for name in ("flatten", "reshape", "permute", "transpose", "squeeze", "unsqueeze", "clone", "flip", "roll"):
+    for name in (
+        "flatten",
+        "reshape",
+        "permute",
+        "transpose",
+        "squeeze",
+        "unsqueeze",
+        "clone",
+        "flip",
+        "roll",
+    ):
         keep += [getattr(torch, name), name]
-    for name in ("chunk", "split", "unbind", "narrow", "select", "index_select", "gather", "movedim", "detach"):
+    for name in (
+        "chunk",
+        "split",
+        "unbind",
+        "narrow",
+        "select",
+        "index_select",
+        "gather",
+        "movedim",
+        "detach",
+    ):
         keep += [getattr(torch, name), name]
     keep += [torch.unflatten, torch.t, "unflatten", "t", "view", "contiguous", "expand", "repeat", "to"]
     keep += ["float", "double", "half", "bfloat16", "type", "type_as", "view_as", "reshape_as", "expand_as"]
@@ -247,9 +273,9 @@ def _table() -> dict[Any, Rule]:
     rules |= dict.fromkeys(born_unit, _born(False, 1))
     rules |= dict.fromkeys([torch.sign, "sign"], _born(True, 1))
     rules |= dict.fromkeys([torch.poisson], _born(False, None))
-    rules |= dict.fromkeys([torch.round, torch.floor, torch.ceil, torch.trunc], _born(True, None))
-    rules |= dict.fromkeys(["round", "floor", "ceil", "trunc"], _born(True, None))
-    rules |= dict.fromkeys([nn.ReLU, nn.ReLU6, F.relu, torch.relu, "relu", torch.abs, "abs"], _rectify)
+    rules |= dict.fromkeys([torch.round, torch.floor, torch.ceil, torch.trunc], _rounded)
+    rules |= dict.fromkeys(["round", "floor", "ceil", "trunc"], _rounded)
+    rules |= dict.fromkeys([nn.ReLU, F.relu, torch.relu, "relu", torch.abs, "abs"], _rectify)
     rules |= dict.fromkeys(values, _values)
     rules |= dict.fromkeys(average, _average)
     rules |= dict.fromkeys([torch.sum, "sum"], _total)

@@ -101,4 +101,6 @@ def _refuse_what_is_not_a_chain(graph: fx.GraphModule) -> None:
             raise BadInput(f"ecc converts average pooling only, {node.target} is max pooling; train with --pool avg")
         if node.op not in ("placeholder", "output") and not isinstance(module, known):
             what = type(module).__name__ if module is not None else node.target
-            raise BadInput(f"ecc cannot convert {node.name} ({what}); it knows chains of conv, linear, ReLU and average pooling")
+            raise BadInput(
+                f"ecc cannot convert {node.name} ({what}); it knows chains of conv, linear, ReLU and average pooling"
+            )

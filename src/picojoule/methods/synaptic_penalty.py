@@ -23,7 +23,7 @@ class SynapticPenalty(Method):
     penalty is ramped linearly over the epochs. `p` is the power on events.
     """
 
-    strength: float = 1.0
+    strength: float = 1.5
     p: int = 1
     decay: float = 0.5
     surrogate: str = "triangle"
@@ -44,9 +44,7 @@ class SynapticPenalty(Method):
     def build(self, definition: Definition) -> Network:
         return build(definition, partial(LIF, self.decay, surrogate=surrogate(self.surrogate)))
 
-    def loss(
-        self, output: Tensor, target: Tensor, activity: Activity | None, progress: Progress
-    ) -> dict[str, Tensor]:
+    def loss(self, output: Tensor, target: Tensor, activity: Activity | None, progress: Progress) -> dict[str, Tensor]:
         assert activity is not None, "synaptic-penalty observes"
         ramp = (progress.epoch + 1) / progress.epochs
         weight = self.strength * ramp / dense_accumulates(activity)

@@ -51,7 +51,12 @@ class LIF(Neuron):
             raise BadInput(f"expected v_reset < threshold ({threshold}), got {v_reset}")
         if max_events < 1:
             raise BadInput(f"expected max_events >= 1, got {max_events}")
-        self.v_reset, self.v_initial, self.max_events, self.surrogate = v_reset, v_initial, max_events, surrogate
+        self.v_reset, self.v_initial, self.max_events, self.surrogate = (
+            v_reset,
+            v_initial,
+            max_events,
+            surrogate,
+        )
         self.emits = Events(most=max_events)
         self._decay, self._threshold = decay, threshold
         self.decay_logit = nn.Parameter(torch.tensor(math.log(decay / (1 - decay)))) if learn_decay else None

@@ -76,8 +76,7 @@ def _layer_bars(place: int, layer: str, energies: dict[str, dict[str, float]], s
         "x": [energy / size for energy in there.values()],
         "y": [_folded(label) for label in there],
         "hovertext": [
-            f"<b>{escape(layer)}</b><br>{escape(label)}<br>{format_energy(energy)}"
-            for label, energy in there.items()
+            f"<b>{escape(layer)}</b><br>{escape(label)}<br>{format_energy(energy)}" for label, energy in there.items()
         ],
         "hoverinfo": "text",
         "marker": bar_marker(place),

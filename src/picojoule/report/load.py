@@ -45,9 +45,7 @@ def _parse(text: str, where: str) -> Any:
         return json.loads(text, parse_constant=lambda name: None)  # NaN and Infinity are missing values
     except json.JSONDecodeError as error:
         place = where if ", line " in where else f"{where}, line {error.lineno}"
-        raise BadInput(
-            f"{place}: expected JSON, got an error at column {error.colno}: {error.msg}"
-        ) from error
+        raise BadInput(f"{place}: expected JSON, got an error at column {error.colno}: {error.msg}") from error
 
 
 def _checked(record: Any, where: str) -> Record:

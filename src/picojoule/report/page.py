@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from picojoule.report.atomic import write_text
+from picojoule.files import write_text
 from picojoule.report.columns import PARETO_MARK, price_range, table_columns
 from picojoule.report.headline import headlines
 from picojoule.report.load import Record

@@ -160,9 +160,7 @@ def _hover(run: Record) -> str:
         "network": run["network"],
         "accuracy": f"{format_percent(run['accuracy'], 2)}%",
         "energy": format_energy(energy["value"]),
-        "price range": None
-        if low is None or high is None
-        else f"{format_energy(low)} – {format_energy(high)}",
+        "price range": None if low is None or high is None else f"{format_energy(low)} – {format_energy(high)}",
         "SynOps": f"{synaptic_operations(run):,.0f}",
         "silent": None if silent is None else f"{format_percent(silent)}%",
         "commit": run.get("commit"),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from picojoule.errors import BadInput
-from picojoule.report.atomic import write_text
+from picojoule.files import write_text
 from picojoule.report.columns import PARETO_MARK, PARETO_NOTE, Column, table_columns
 from picojoule.report.load import Record, read_records
 from picojoule.report.summary import Row, scope, summarise
@@ -17,7 +17,7 @@ def text_table(records: Sequence[Record]) -> str:
     """Aligned columns with two lines of headings, and the facts that the numbers stand on below."""
     rows = summarise(records)
     columns = table_columns(rows)
-    lines = zip(*(_aligned(column) for column in columns), strict=True)
+    lines = zip(*(aligned(column) for column in columns), strict=True)
     table = ["  ".join(line).rstrip() for line in lines]
     return "\n".join([*table, "", PARETO_NOTE, *_footer(rows)])
 
@@ -44,9 +44,7 @@ def update_tables(markdown_path: str | Path, root: str | Path) -> bool:
     old = path.read_text(encoding="utf-8")
     found = list(TABLE.finditer(old))
     if len(found) != old.count("<!-- table:") or any("<!-- table:" in match["body"] for match in found):
-        raise BadInput(
-            f"{path}: expected each '<!-- table: FILE -->' line to be closed by '<!-- end table -->'"
-        )
+        raise BadInput(f"{path}: expected each '<!-- table: FILE -->' line to be closed by '<!-- end table -->'")
     new = TABLE.sub(lambda match: f"{match[1]}\n{_table_of(match['path'], root)}\n\n{match[4]}", old)
     if new != old:
         write_text(path, new)
@@ -57,7 +55,7 @@ def _table_of(path: str, root: str | Path) -> str:
     return markdown_table(read_records(Path(root) / path))
 
 
-def _aligned(column: Column) -> list[str]:
+def aligned(column: Column) -> list[str]:
     lines = [column.heading, column.note, *column.cells]
     width = max(map(len, lines))
     if column.is_text:
@@ -74,10 +72,7 @@ def _footer(rows: Sequence[Row]) -> list[str]:
         "seeds": sorted({run["seed"] for run in runs if run.get("seed") is not None}),
         "commit": [run.get("commit") for run in runs],
     }
-    known = {
-        name: dict.fromkeys(str(value) for value in values if value is not None)
-        for name, values in facts.items()
-    }
+    known = {name: dict.fromkeys(str(value) for value in values if value is not None) for name, values in facts.items()}
     prices = ", ".join(dict.fromkeys(row.hardware for row in rows))
     return [
         "; ".join(f"{name} {', '.join(values)}" for name, values in known.items() if values) + ".",
