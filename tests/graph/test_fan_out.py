@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 from picojoule.graph.fan_out import dense_synapses, fan_out, weighted_sum
 from picojoule.graph.linear import with_ones
@@ -75,7 +76,7 @@ def test_zero_weights_are_synapses_too():
     [
         nn.utils.parametrizations.weight_norm,
         nn.utils.parametrizations.spectral_norm,
-        lambda layer: nn.utils.prune.random_unstructured(layer, "weight", 0.5),
+        lambda layer: prune.random_unstructured(layer, "weight", 0.5),
     ],
 )
 @pytest.mark.parametrize("make", [lambda: nn.Conv2d(2, 3, 3, padding=1), lambda: nn.Linear(5, 3)])

@@ -12,7 +12,7 @@ from picojoule.experiment.config import Training
 from picojoule.experiment.distributed import barrier, join_processes, leave_processes, rank
 from picojoule.experiment.memory import reuse_pages
 from picojoule.experiment.method import Method
-from picojoule.experiment.record import Record, write_records
+from picojoule.experiment.record import Record, provenance, write_records
 from picojoule.experiment.run import Setting, run
 from picojoule.files import writable_folder
 
@@ -40,6 +40,7 @@ def run_table(
     methods = [m for name in _with_parents(names, make) for m in make(name)]
     deadline = time.monotonic() + 60 * max_minutes if max_minutes is not None else float("inf")
     device = pick_device(training.device)
+    provenance(device)  # the commit that a record names is the one that was started
     data = load(training.data, training.data_dir)
     if training.limit_train is not None:
         data = limited(data, train=training.limit_train)
