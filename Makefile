@@ -31,11 +31,13 @@ test: $(READY)
 	$(BIN)/ruff format --check src tests tools
 	@echo "== types"
 	$(BIN)/pyright
+	$(BIN)/python tools/no_cuda.py
 	@echo "== tests"
 	$(BIN)/python -m pytest -n 2
 
 tables: $(READY)
 	$(BIN)/picojoule report --update README.md
+	$(BIN)/picojoule report --update results/README.md
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

@@ -78,9 +78,7 @@ def test_page_draws_every_run_and_fits(browser: Any, page: str, width: int, sche
     overflow = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
     assert browser.execute_script(overflow) <= 0
     for figure in ("layers", "silent"):
-        assert (
-            browser.execute_script(f"return document.querySelectorAll('#{figure} .bars .point').length") > 0
-        )
+        assert browser.execute_script(f"return document.querySelectorAll('#{figure} .bars .point').length") > 0
     assert browser.get_log("browser") == []
 
 

@@ -53,9 +53,7 @@ def test_holdout_of_the_binary_version(binary_root):
 
 
 def test_fair_needs_the_sheets(binary_root):
-    with pytest.raises(
-        BadInput, match="no data set 'cifar10-fair' in .*, or use 'cifar10' with the official"
-    ):
+    with pytest.raises(BadInput, match="no data set 'cifar10-fair' in .*, or use 'cifar10' with the official"):
         data.load("cifar10-fair", binary_root)
 
 

@@ -67,9 +67,7 @@ def test_limited_takes_the_first_and_says_so(digits):
     assert few.train.images.equal(digits.train.images[:100])
     assert few.test.labels.equal(digits.test.labels[:50])
     assert len(few.validation.labels) == 180
-    assert few.split_note.endswith(
-        "; limited to the first 100 of 1,257 train images, the first 50 of 360 test images."
-    )
+    assert few.split_note.endswith("; limited to the first 100 of 1,257 train images, the first 50 of 360 test images.")
     assert data.limited(digits) is digits
     assert data.limited(digits, test=360) is digits
 

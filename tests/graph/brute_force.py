@@ -25,8 +25,10 @@ class Operations(NamedTuple):
 
 
 class Layer(Protocol):
-    axes: int
-    """How many trailing axes of the input belong to one call; all axes before it are repetitions."""
+    @property
+    def axes(self) -> int:
+        """How many trailing axes of the input belong to one call; all axes before it are repetitions."""
+        ...
 
     def synapses(self, shape: Index) -> Iterator[Index]:
         """The input index of every synapse, for an input of `shape`."""
@@ -78,9 +80,7 @@ class Convolution:
         per_group = channels // self.groups
         outputs = [
             (size + 2 * p - d * (k - 1) - 1) // s + 1
-            for size, k, s, p, d in zip(
-                sizes, self.kernel, self.stride, self.padding, self.dilation, strict=True
-            )
+            for size, k, s, p, d in zip(sizes, self.kernel, self.stride, self.padding, self.dilation, strict=True)
         ]
         for o in range(self.channels_out):
             group = o // (self.channels_out // self.groups)
@@ -88,9 +88,7 @@ class Convolution:
                 for tap in itertools.product(*map(range, self.kernel)):
                     at = tuple(
                         y * s - p + t * d
-                        for y, t, s, p, d in zip(
-                            position, tap, self.stride, self.padding, self.dilation, strict=True
-                        )
+                        for y, t, s, p, d in zip(position, tap, self.stride, self.padding, self.dilation, strict=True)
                     )
                     if all(0 <= a < size for a, size in zip(at, sizes, strict=True)):
                         for c in range(per_group):
@@ -115,19 +113,14 @@ class Transposed:
 
     def synapses(self, shape: Index) -> Iterator[Index]:
         channels, *sizes = shape
-        settings = list(
-            zip(self.kernel, self.stride, self.padding, self.dilation, self.output_padding, strict=True)
-        )
+        settings = list(zip(self.kernel, self.stride, self.padding, self.dilation, self.output_padding, strict=True))
         outputs = [
-            (n - 1) * s - 2 * p + d * (k - 1) + o + 1
-            for n, (k, s, p, d, o) in zip(sizes, settings, strict=True)
+            (n - 1) * s - 2 * p + d * (k - 1) + o + 1 for n, (k, s, p, d, o) in zip(sizes, settings, strict=True)
         ]
         for c in range(channels):
             for position in itertools.product(*map(range, sizes)):
                 for tap in itertools.product(*map(range, self.kernel)):
-                    lands = [
-                        x * s - p + t * d for x, t, (_, s, p, d, _) in zip(position, tap, settings, strict=True)
-                    ]
+                    lands = [x * s - p + t * d for x, t, (_, s, p, d, _) in zip(position, tap, settings, strict=True)]
                     if all(0 <= y < n for y, n in zip(lands, outputs, strict=True)):
                         for _ in range(self.channels_out // self.groups):
                             yield (c, *position)

@@ -55,12 +55,11 @@ class Case(NamedTuple):
 def _entered(model: nn.Module, x: Tensor, names: list[str]) -> dict[str, list[Tensor]]:
     """What entered each module in one pass, call by call."""
     found: dict[str, list[Tensor]] = {name: [] for name in names}
-    hooks = [
-        model.get_submodule(name).register_forward_pre_hook(
-            lambda module, arguments, name=name: found[name].append(arguments[0].detach().clone())
-        )
-        for name in found
-    ]
+
+    def keep(name: str) -> Callable[..., None]:
+        return lambda _, arguments: found[name].append(arguments[0].detach().clone())
+
+    hooks = [model.get_submodule(name).register_forward_pre_hook(keep(name)) for name in found]
     with torch.no_grad():
         model(x)
     for hook in hooks:
@@ -157,9 +156,7 @@ def _check_layer(layer: nn.Module, described: oracle.Layer, x: Tensor, kind: Kin
 @given(_windows(), st.booleans())
 def test_any_convolution(w, values):
     dims, (channels, out) = len(w["kernel"]), w["channels"]
-    layer = CONVOLUTIONS[dims](
-        channels, out, w["kernel"], w["stride"], w["padding"], w["dilation"], w["groups"]
-    )
+    layer = CONVOLUTIONS[dims](channels, out, w["kernel"], w["stride"], w["padding"], w["dilation"], w["groups"])
     described = Convolution(out, w["kernel"], w["stride"], w["padding"], w["dilation"], w["groups"])
     x = _events((2, channels, *w["size"]), w["seed"])
     _check_layer(layer, described, x, Values() if values else Events(most=3))
@@ -169,9 +166,7 @@ def test_any_convolution(w, values):
 @given(_windows(), st.booleans(), st.data())
 def test_any_transposed_convolution(w, values, data):
     dims, (channels, out) = len(w["kernel"]), w["channels"]
-    extra = tuple(
-        data.draw(st.integers(0, max(s, d) - 1)) for s, d in zip(w["stride"], w["dilation"], strict=True)
-    )
+    extra = tuple(data.draw(st.integers(0, max(s, d) - 1)) for s, d in zip(w["stride"], w["dilation"], strict=True))
     described = Transposed(out, w["kernel"], w["stride"], w["padding"], w["dilation"], extra, w["groups"])
     sizes = [
         (n - 1) * s - 2 * p + d * (k - 1) + o + 1
@@ -526,9 +521,7 @@ CASES = {
         inputs=Events(1.0, signed=True, most=2),
     ),
     "analog network": Case(
-        lambda: nn.Sequential(
-            nn.Conv1d(2, 3, 3, padding=1), nn.ReLU(), nn.AvgPool1d(2), nn.Flatten(), nn.Linear(9, 2)
-        ),
+        lambda: nn.Sequential(nn.Conv1d(2, 3, 3, padding=1), nn.ReLU(), nn.AvgPool1d(2), nn.Flatten(), nn.Linear(9, 2)),
         _sparse(3, 2, 6),
         [Expect("0", Convolution(3, (3,), (1,), (1,), (1,)), "0", None), Expect("4", Dense(2), "4", None)],
     ),

@@ -8,14 +8,13 @@ from picojoule.energy import count
 from picojoule.energy.penalty import dense_accumulates
 from picojoule.errors import BadInput
 from picojoule.graph import observe
-from picojoule.networks import Definition, build
-from picojoule.networks.definition import ENCODERS, NETWORKS, POOLINGS, READOUTS
+from picojoule.networks import ENCODERS, NETWORKS, POOLINGS, READOUTS, Activation, Definition, Network, build
 from picojoule.neurons import IAF, LIF
 
 SHAPE = (1, 8, 8)
 
 
-def _build(name="small-cnn", activation=LIF, shape=SHAPE, **settings):
+def _build(name="small-cnn", activation: Activation = LIF, shape=SHAPE, **settings):
     torch.manual_seed(0)
     return build(Definition(name, shape, 10, **settings), activation)
 
@@ -40,9 +39,7 @@ def test_every_definition_runs(name, pool):
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_the_analog_twin_has_the_same_parameters(name, encoder):
     analog, spiking = (_build(name, a, encoder=encoder, timesteps=3) for a in (nn.ReLU, IAF))
-    assert {k: v.shape for k, v in analog.state_dict().items()} == {
-        k: v.shape for k, v in spiking.state_dict().items()
-    }
+    assert {k: v.shape for k, v in analog.state_dict().items()} == {k: v.shape for k, v in spiking.state_dict().items()}
     assert [k for k, _ in analog.named_parameters()] == [k for k, _ in spiking.named_parameters()]
     spiking.load_state_dict(analog.state_dict())
 
@@ -65,7 +62,8 @@ def test_another_number_of_steps_shares_parameters_and_buffers(name):
     network(_images())
     with torch.no_grad():
         next(network.parameters()).mul_(2)
-    network.eval(), twin.eval()
+    for n in (network, twin):
+        n.eval()
     back = twin.with_timesteps(2)
     assert torch.equal(back(_images()), network(_images()))
 
@@ -148,8 +146,6 @@ def test_bad_definitions(settings, message):
 
 
 def test_a_model_without_a_clock_runs_for_one_step():
-    from picojoule.networks import Network
-
     network = Network(nn.Sequential(nn.Flatten(1), nn.Linear(64, 3)), SHAPE, 3)
     assert network.timesteps == 1 and network.with_timesteps(1)(_images()).shape == (3, 3)
     with pytest.raises(BadInput, match="one step only"):

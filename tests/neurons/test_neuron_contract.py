@@ -17,9 +17,7 @@ NEURONS = {
     "lif-multi-hard": lambda: LIF(0.9, 0.4, max_events=3),
     "lif-arctan": lambda: LIF(0.8, surrogate=surrogate("arctan")),
     "lif-learn": lambda: LIF(0.8, 1.2, learn_decay=True, learn_threshold=True),
-    "lif-learn-multi": lambda: LIF(
-        0.8, 0.6, v_reset=None, max_events=3, learn_decay=True, learn_threshold=True
-    ),
+    "lif-learn-multi": lambda: LIF(0.8, 0.6, v_reset=None, max_events=3, learn_decay=True, learn_threshold=True),
     "iaf": lambda: IAF(),
     "iaf-hard": lambda: IAF(0.8, v_reset=0.0),
     "iaf-initial": lambda: IAF(v_initial=0.5),

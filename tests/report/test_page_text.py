@@ -81,19 +81,13 @@ def test_text_of_records_is_escaped(tmp_path: Path) -> None:
     assert page.tags.count("script") == 3
     figures = json.loads(page.scripts[0])
     assert any(
-        trace.get("name") == "&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt;"
-        for trace in figures["pareto"]["data"]
+        trace.get("name") == "&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt;" for trace in figures["pareto"]["data"]
     )
 
 
 def test_least_records_make_a_page(tmp_path: Path) -> None:
-    least = {
-        key: read_records(MADE_UP)[0][key]
-        for key in ("method", "network", "dataset", "accuracy", "energy_pj")
-    }
-    none = least | dict.fromkeys(
-        ("seed", "layers", "neurons", "cite", "counting", "hardware_notes", "config")
-    )
+    least = {key: read_records(MADE_UP)[0][key] for key in ("method", "network", "dataset", "accuracy", "energy_pj")}
+    none = least | dict.fromkeys(("seed", "layers", "neurons", "cite", "counting", "hardware_notes", "config"))
     page = Page(written([least, none, least | {"dataset": "digits"}], tmp_path))
     assert "layers" not in page.ids and "silent" not in page.ids and "pareto" in page.ids
 

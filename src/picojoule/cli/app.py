@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def _run(arguments: list[str]) -> int:
         return _complain(str(error), BAD_USAGE)
     except CycloptsError as error:
         cause = error.__cause__
-        return _complain(str(cause) if isinstance(cause, BadInput) else _plain(error), BAD_USAGE)
+        return _complain(str(cause if isinstance(cause, BadInput) else error), BAD_USAGE)
     except FailedRun as error:
         return _complain(str(error), FAILED)
     except KeyboardInterrupt:
@@ -57,6 +58,7 @@ def _run(arguments: list[str]) -> int:
 def _with_config(arguments: list[str]) -> list[str]:
     """Take `--config FILE.toml` out of the arguments; the command line wins over the file."""
     app.config = ()
+    arguments = [part for a in arguments for part in (a.split("=", 1) if a.startswith("--config=") else [a])]
     if "--config" not in arguments:
         return arguments
     at = arguments.index("--config")
@@ -65,14 +67,14 @@ def _with_config(arguments: list[str]) -> list[str]:
     path = Path(arguments[at + 1])
     if not path.is_file():
         raise BadInput(f"there is no configuration file {path}")
+    try:
+        tomllib.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path} is no readable TOML file: {error}") from None
     app.config = (Toml(path, root_keys=(), use_commands_as_keys=False),)
     return arguments[:at] + arguments[at + 2 :]
 
 
-def _plain(error: CycloptsError) -> str:
-    return " ".join(str(error).split())
-
-
 def _complain(sentence: str, code: int) -> int:
-    print(f"picojoule: {sentence}", file=sys.stderr)
+    print(f"picojoule: {' '.join(sentence.split())}", file=sys.stderr)
     return code

@@ -19,4 +19,4 @@ def doctor(*, data_dir: Path | None = None, json: bool = False) -> None:
         print_json(found)
         return
     for topic, text in found.items():
-        print(f"{topic + ':':<22}{text}")
+        print(f"{topic + ':':<24}{text}")

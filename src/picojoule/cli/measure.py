@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from picojoule.cli.output import print_json
-from picojoule.experiment.config import Training
+from picojoule.experiment.config import Training, checked_seed
 
 
 def measure(
@@ -33,6 +33,7 @@ def measure(
         json: Print one JSON object on stdout and nothing else.
     """
     Training(data=data, timesteps=timesteps)  # checks the names and numbers before torch is loaded
+    checked_seed(seed)
     from picojoule.data import load
     from picojoule.energy.price import hardware as price_list
     from picojoule.errors import BadInput
@@ -40,6 +41,8 @@ def measure(
     from picojoule.experiment.measured import measured
 
     names = [name.strip() for name in hardware.split(",") if name.strip()]
+    if not names:
+        raise BadInput("expected at least one price list after --hardware")
     for name in names:
         price_list(name)
     network = load_model(model)

@@ -19,14 +19,16 @@ def report(
         records: Files of records (.jsonl or .json).
         out: Folder for report.html.
         markdown: Print the table as Markdown and write no page.
-        update: Instead, regenerate the tables inside this Markdown file from the results it names.
+        update: Instead, regenerate the tables inside this Markdown file from the results it names (from here).
         json: Print one JSON object on stdout and nothing else.
     """
     from picojoule.files import writable_folder
     from picojoule.report import markdown_table, read_records, text_table, update_tables, write_page
 
     if update is not None:
-        changed = update_tables(update, update.parent)
+        if not update.is_file():
+            raise BadInput(f"there is no Markdown file {update}")
+        changed = update_tables(update, Path.cwd())
         print_json({"updated": changed}) if json else print(f"{update}: {'updated' if changed else 'up to date'}")
         return
     if not records:

@@ -34,10 +34,14 @@ class Run:
     resume: bool = False
     json: bool = False
 
+    def __post_init__(self) -> None:
+        if self.max_minutes is not None and not 0 <= self.max_minutes < float("inf"):
+            raise BadInput(f"expected --max-minutes of at least 0, got {self.max_minutes}")
+
     def all_seeds(self) -> tuple[int, ...]:
         if self.seeds is not None and self.seed is not None:
             raise BadInput("give --seeds or --seed, not both")
-        return parse_seeds(self.seeds) if self.seeds is not None else (self.seed or 0,)
+        return parse_seeds(self.seeds if self.seeds is not None else str(self.seed or 0))
 
 
 def run_and_show(names: list[str], training: Training, run: Run) -> None:
@@ -45,6 +49,7 @@ def run_and_show(names: list[str], training: Training, run: Run) -> None:
     strengths, seeds = parse_strengths(run.strength), run.all_seeds()
     out = _folder(run, f"{training.data}-{training.network}")
     make = _maker(names, strengths, training.option)
+    from picojoule.experiment.distributed import rank
     from picojoule.experiment.loop import OutOfTime
     from picojoule.experiment.table import run_table
     from picojoule.report import read_records, text_table, write_page
@@ -58,6 +63,8 @@ def run_and_show(names: list[str], training: Training, run: Run) -> None:
         stopped = True
         path = out / "records.jsonl"
         records = read_records([path]) if path.exists() else []
+    if rank() != 0:
+        return
     page = out / "report.html"
     if records:
         write_page(records, page)

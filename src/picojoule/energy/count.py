@@ -93,7 +93,8 @@ def count(activity: Activity) -> OpCounts:
     per_sample = torch.stack(list(layers.values()), 1)  # [quantity, layer, B]
     updates: dict[str, float] = {}
     for neuron in activity.neurons:
-        updates[neuron.neuron] = updates.get(neuron.neuron, 0.0) + neuron.updates * activity.samples
+        if neuron.updates:
+            updates[neuron.neuron] = updates.get(neuron.neuron, 0.0) + neuron.updates * activity.samples
     return OpCounts(
         tuple(layers),
         per_sample.sum(2),

@@ -60,12 +60,14 @@ def measure(
     this package and models that `torch.fx` can trace are measured; others raise UntraceableModel. `spiking`
     and `strict` are those of `observe`.
     """
-    names = [hardware] if isinstance(hardware, str) else list(hardware)
+    names = _known([hardware] if isinstance(hardware, str) else hardware)
     tally = Tally()
     observed: Observed | None = None
     with torch.no_grad(), evaluating(model):
         for batch in batches:
             x, y = batch if isinstance(batch, tuple | list) else (batch, None)
+            if x.shape[batch_dim] == 0:
+                continue
             if observed is None:
                 observed = observe(model, x, inputs, batch_dim=batch_dim, spiking=spiking, strict=strict)
             output, activity = observed(x)
@@ -73,6 +75,11 @@ def measure(
     if observed is None:
         raise BadInput("cannot measure over no batches: batches was empty")
     return tally.report(observed, names)
+
+
+def _known(names: Iterable[str]) -> list[str]:
+    """The names of price lists, all of which exist."""
+    return [hardware(name).name for name in names]
 
 
 class Tally:
@@ -101,7 +108,8 @@ class Tally:
             raise BadInput("a process counted no sample: use at least as many samples as processes")
         c = self._counts
         kinds = sorted(c.updates)
-        numbers = torch.tensor([c.samples, self._right, self._labelled, *(c.updates[k] for k in kinds)]).double()
+        own = [c.samples, self._right, self._labelled, *(c.updates[k] for k in kinds)]
+        numbers = torch.tensor(own, dtype=torch.float64)
         populations = [events for _, events, _ in self._events.values()]
         for tensor in (c.sums, c.squares, c.total_squares, numbers, *populations):
             add_up(tensor)

@@ -5,6 +5,7 @@ Loading builds only layers of the table below and runs no code from the file.
 
 import json
 import operator
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -106,11 +107,11 @@ def load_model(path: Path | str, device: str = "cpu") -> Network:
     try:
         layers = {name: build_layer(d) for name, d in description["layers"].items()}
         graph = fx.GraphModule(_root(layers), _build_graph(description["nodes"]))
-        graph.load_state_dict(tensors)
+        graph.load_state_dict(tensors, assign=True)  # keeps the type of numbers
         network = Network(graph, tuple(description["input_shape"]), description["classes"])
     except BadInput:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except Exception as error:  # a file from anywhere can be wrong in any way
         raise BadInput(f"{path} describes no network that this version can build: {error}") from error
     return network.eval().to(device)
 
@@ -124,8 +125,9 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     if not path.is_file():
         raise BadInput(f"there is no model file {path}")
     with path.open("rb") as file:
-        head = file.read(2)
-    if head == b"PK" or head[:1] == b"\x80":
+        head = file.read(9)
+    # the first eight bytes of safetensors are a length, which can be anything; then its header begins
+    if head[8:] != b"{" and head.startswith((b"PK", b"\x80")):
         raise BadInput(
             f"{path} is a pickle or torch.save file, which can run code when it is loaded; "
             "expected a .safetensors file that picojoule wrote"
@@ -135,15 +137,17 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}
         description = json.loads(metadata["picojoule"])
+        version = description["picojoule"]
     except (SafetensorError, OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} is corrupt or no .safetensors file: {error}") from error
-    except KeyError:
+    except (KeyError, TypeError):
         raise BadInput(f"{path} holds weights but no picojoule network description") from None
-    if description.get("picojoule") != VERSION:
-        raise BadInput(f"{path} has format version {description.get('picojoule')}, this picojoule reads {VERSION}")
+    if version != VERSION:
+        raise BadInput(f"{path} has format version {version}, this picojoule reads {VERSION}")
     return description, tensors
 
 
+@torch.no_grad()
 def describe_layer(layer: nn.Module, name: str) -> dict[str, Any]:
     """A layer as plain JSON. Raises BadInput for a type that model files do not know."""
     if type(layer) not in _LAYERS:
@@ -184,9 +188,11 @@ def _describe_surrogate(function: Any, name: str) -> dict[str, Any]:
     shape = function.keywords if isinstance(function, partial) else {}
     bare = function.func if isinstance(function, partial) else function
     try:
-        surrogate(bare.__name__)
+        known = surrogate(bare.__name__) is bare
     except (BadInput, AttributeError):
-        raise BadInput(f"cannot save {name}: its surrogate {function!r} is not one of picojoule's") from None
+        known = False
+    if not known:
+        raise BadInput(f"cannot save {name}: its surrogate {function!r} is not one of picojoule's")
     return {"name": bare.__name__, "shape": dict(shape)}
 
 
@@ -236,6 +242,9 @@ def _build_graph(described: list[dict[str, Any]]) -> fx.Graph:
         target = _FUNCTIONS[d["target"]] if d["op"] == "call_function" else d["target"]
         if d["op"] not in ("placeholder", "call_module", "call_function", "output"):
             raise BadInput(f"the model file has a step {d['op']!r} that this version does not know")
+        for name in (d["target"], *keywords):  # fx writes them into the code it generates
+            if not re.fullmatch(r"\w+(\.\w+)*", name):
+                raise BadInput(f"the model file has a step with the name {name!r}, which is no name of a layer")
         nodes[d["name"]] = graph.create_node(d["op"], target, arguments, keywords, d["name"])
     return graph
 

@@ -31,7 +31,7 @@ class Training:
         page_reuse: Let the C allocator keep large pages (Linux; faster for large activations).
         device: Where to run: cpu, cuda, ...; cuda is used when it is there.
         limit_train: Use only the first N training images.
-        option: Further options of a method as --option.NAME VALUE, or --option.METHOD.NAME VALUE.
+        option: Further options of a method as --option.NAME VALUE, or --option.METHOD:NAME VALUE.
     """
 
     data: str = "digits"
@@ -63,10 +63,11 @@ class Training:
                 raise unknown_name(what, name, list(known))
         if self.pool is not None and self.pool not in POOLINGS:
             raise unknown_name("pooling", self.pool, list(POOLINGS))
-        for name in ("timesteps", "epochs", "batch_size", "limit_train"):
+        # batch norm needs two samples in every step of training
+        for name, least in (("timesteps", 1), ("epochs", 1), ("batch_size", 2), ("limit_train", 2)):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise BadInput(f"expected --{name.replace('_', '-')} of at least 1, got {value}")
+            if value is not None and value < least:
+                raise BadInput(f"expected --{name.replace('_', '-')} of at least {least}, got {value}")
         if not self.lr > 0:
             raise BadInput(f"expected --lr above 0, got {self.lr}")
 
@@ -101,6 +102,14 @@ def parse_strengths(text: str | None) -> tuple[float, ...]:
 def parse_seeds(text: str) -> tuple[int, ...]:
     """`"0,1,2"` as seeds. Raises BadInput."""
     try:
-        return tuple(int(part) for part in text.split(","))
+        seeds = tuple(int(part) for part in text.split(","))
     except ValueError:
         raise BadInput(f"expected --seeds as whole numbers such as 0,1,2, got {text!r}") from None
+    return tuple(checked_seed(seed) for seed in seeds)
+
+
+def checked_seed(seed: int) -> int:
+    """`seed`, if it is in the range that every generator takes. Raises BadInput."""
+    if not 0 <= seed < 2**32:
+        raise BadInput(f"expected a seed from 0 to 2**32 - 1, got {seed}")
+    return seed

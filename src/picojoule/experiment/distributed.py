@@ -22,10 +22,12 @@ def leave_processes() -> None:
 
 
 def rank() -> int:
-    return dist.get_rank() if dist.is_initialized() else 0
+    """This process's number; 0 writes files and prints."""
+    return dist.get_rank() if dist.is_initialized() else int(os.environ.get("RANK", "0"))
 
 
 def world_size() -> int:
+    """How many processes share the work."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
@@ -45,6 +47,13 @@ def parallel(model: nn.Module, device: torch.device) -> nn.Module:
     if world_size() == 1:
         return model
     return nn.parallel.DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
+
+
+def share_buffers(model: nn.Module) -> None:
+    """Give every process the buffers of the first: each gathers batch-norm statistics from its own share."""
+    if dist.is_initialized():
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)
 
 
 def any_process(flag: bool) -> bool:

@@ -20,6 +20,7 @@ from picojoule.experiment.distributed import (
     parallel,
     rank,
     reduce_tally,
+    share_buffers,
     share_of,
     world_size,
 )
@@ -143,7 +144,7 @@ class _Trainer:
         order = torch.Generator().manual_seed(self._seed * 1_000_003 + progress.phase * 10_007 + progress.epoch)
         rows = torch.randperm(len(self._data.train.labels), generator=order)
         batches = list(rows.split(self._batch_size))
-        smallest = max(2, world_size())  # batch norm needs two samples, every process at least one
+        smallest = 2 * world_size()  # batch norm needs two samples in every process
         return batches[:-1] if len(batches) > 1 and len(batches[-1]) < smallest else batches
 
     def _set_rate(self, phase: Phase, progress: Progress, steps: int) -> None:
@@ -164,9 +165,12 @@ class _Trainer:
             terms = {name: term for name, term in terms.items() if name in phase.terms}
         loss = torch.stack([term.double() for term in terms.values()]).sum()
         if any_process(not math.isfinite(float(loss.detach()))):
+            kept = (
+                f"the last good checkpoint is kept at {self._path}" if self._path.exists() else "nothing was kept yet"
+            )
             raise FailedRun(
                 f"the loss became {float(loss.detach())} in epoch {progress.epoch + 1}, step {self._at.step + 1}; "
-                f"the last good checkpoint is kept at {self._path}; try a lower --lr or --strength"
+                f"{kept}; try a lower --lr or --strength"
             )
         self._optimiser.zero_grad()
         # Processes average gradients of means: the weight makes unequal shares one global mean.
@@ -177,6 +181,7 @@ class _Trainer:
 
     def _close_epoch(self, phase: Phase, progress: Progress) -> None:
         steps = self._at.step
+        share_buffers(self._network)
         report = evaluate(self._observed, self._data.validation, self._data, self._device, [])
         accuracy = report.accuracy or 0.0
         row = {f"loss_{name}": value / steps for name, value in self._sums.items()}

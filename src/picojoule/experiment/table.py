@@ -14,6 +14,7 @@ from picojoule.experiment.memory import reuse_pages
 from picojoule.experiment.method import Method
 from picojoule.experiment.record import Record, provenance, write_records
 from picojoule.experiment.run import Setting, run
+from picojoule.experiment.selection import mark_chosen
 from picojoule.files import writable_folder
 
 MakeMethod = Callable[[str], list[Method]]
@@ -70,6 +71,9 @@ def _run_all(methods: list[Method], setting: Setting, seeds: tuple[int, ...]) ->
             records.append(record)
             if rank() == 0:
                 write_records(setting.out / "records.jsonl", records)
+    mark_chosen(records)
+    if rank() == 0:
+        write_records(setting.out / "records.jsonl", records)
     return records
 
 

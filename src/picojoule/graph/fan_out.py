@@ -40,7 +40,7 @@ def weighted_sum(n: Tensor, synapses: Tensor, batch: BatchAxis, most: int | None
         wide = torch.float32 if largest < 2**24 else torch.float64
         n = n.sum(constant, keepdim=True, dtype=torch.promote_types(n.dtype, wide))
     rows = (n.double() * synapses).movedim(batch.dim, 0).flatten(1).sum(1)
-    return rows.unflatten(0, (batch.folds, -1)).sum(0)
+    return batch.per_sample(rows)
 
 
 def dense_synapses(shape: torch.Size, synapses: Tensor, of_one: float, batch: BatchAxis) -> float:

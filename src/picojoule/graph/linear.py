@@ -31,15 +31,17 @@ LINEAR_FUNCTIONS = (
     F.conv_transpose2d,
     F.conv_transpose3d,
 )
+MULTIPLICATIONS = (operator.mul, operator.imul, torch.mul, "mul", "mul_")
 PRODUCTS = (operator.matmul, torch.matmul, torch.mm, torch.bmm, "matmul", "mm", "bmm")
 
-
-UNCOUNTED_FUNCTIONS: tuple[Any, ...] = (torch.einsum, torch.tensordot, torch.linalg.multi_dot, torch.chain_matmul)
-UNCOUNTED_FUNCTIONS += (F.bilinear, F.embedding, F.embedding_bag, F.scaled_dot_product_attention)
-UNCOUNTED_FUNCTIONS += (F.multi_head_attention_forward, *LINEAR_FUNCTIONS)
-for _name in ("addmm", "addbmm", "baddbmm", "addmv", "addr", "mv", "dot", "vdot", "inner", "outer"):
-    UNCOUNTED_FUNCTIONS += (getattr(torch, _name), _name)
-"""Products that no rule counts; a linear function is among them where its weight is an activation."""
+_BY_NAME = ("addmm", "addbmm", "baddbmm", "addmv", "addr", "mv", "dot", "vdot", "inner", "outer")
+UNCOUNTED_FUNCTIONS: tuple[Any, ...] = (
+    *(call for name in _BY_NAME for call in (getattr(torch, name), name)),
+    *(torch.einsum, torch.tensordot, torch.linalg.multi_dot, torch.chain_matmul),
+    *(F.bilinear, F.embedding, F.embedding_bag, F.scaled_dot_product_attention, F.multi_head_attention_forward),
+    *LINEAR_FUNCTIONS,
+)
+"""Products that no rule counts; a linear function is one of them where its weight is an activation."""
 
 
 class Linear(NamedTuple):

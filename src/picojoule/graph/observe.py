@@ -9,7 +9,14 @@ from torch import Tensor, fx, nn
 from picojoule.cells import Cell
 from picojoule.errors import UncountedLayer
 from picojoule.graph.fan_out import fan_out
-from picojoule.graph.linear import UNCOUNTED_FUNCTIONS, is_product_of_activations, linear_at, windows_of, with_ones
+from picojoule.graph.linear import (
+    MULTIPLICATIONS,
+    UNCOUNTED_FUNCTIONS,
+    is_product_of_activations,
+    linear_at,
+    windows_of,
+    with_ones,
+)
 from picojoule.graph.observers import CellObserver, NeuronObserver, ProductObserver, SynapseObserver
 from picojoule.graph.propagate import infer_kinds, operands
 from picojoule.graph.records import Activity, Site
@@ -21,6 +28,7 @@ from picojoule.neurons import Neuron
 
 _NOT_SYNAPSES = (Neuron, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm, nn.GroupNorm, nn.PReLU)
 _RECTIFIERS = (nn.ReLU, QuantisedReLU)
+_OBSERVERS = "picojoule_observers"
 _RECTIFYING = (nn.functional.relu, torch.relu, "relu")
 
 
@@ -102,7 +110,7 @@ class _Builder:
 
     def _call(self, observer: nn.Module, *arguments: fx.Node) -> fx.Node:
         self._observers.append(observer)
-        return self._graph.create_node("call_module", f"observers.{len(self._observers) - 1}", arguments)
+        return self._graph.create_node("call_module", f"{_OBSERVERS}.{len(self._observers) - 1}", arguments)
 
     def _observe_synapses(self, node: fx.Node) -> None:
         if node.meta["kind"] is None:
@@ -199,6 +207,8 @@ class _Builder:
         elif node.target in UNCOUNTED_FUNCTIONS:
             name = getattr(node.target, "__name__", str(node.target))
             self.uncounted.append(f"{node.name} ({name}): no rule counts its operations")
+        elif node.target in MULTIPLICATIONS and any(_is_weight(n) for n in node.all_input_nodes):
+            self.uncounted.append(f"{node.name}: an elementwise product with a parameter is not counted")
 
 
 def _with_observers(source: fx.GraphModule, observers: nn.ModuleList) -> nn.Module:
@@ -210,8 +220,12 @@ def _with_observers(source: fx.GraphModule, observers: nn.ModuleList) -> nn.Modu
         root.register_parameter(name, parameter)
     for name, buffer in source.named_buffers(recurse=False):
         root.register_buffer(name, buffer)
-    root.observers = observers
+    root.add_module(_OBSERVERS, observers)
     return root
+
+
+def _is_weight(node: fx.Node) -> bool:
+    return node.op == "get_attr" and node.meta["shape"].numel() > 1
 
 
 def _first(pair: tuple[Any, Any]) -> Any:

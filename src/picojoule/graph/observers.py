@@ -83,11 +83,11 @@ class ProductObserver(nn.Module):
     def _pairs(self, left: Tensor, right: Tensor) -> Tensor:
         over_k = left.double().sum(-2) * right.double().sum(-1)
         rows = over_k.movedim(self.batch.dim, 0).flatten(1).sum(1)
-        return rows.unflatten(0, (self.batch.folds, -1)).sum(0)
+        return self.batch.per_sample(rows)
 
 
 class NeuronObserver(nn.Module):
-    """Counts what a population sent; of `analog` activations, the non-zeros.
+    """Counts what a population sent; of `analog` activations, which have no state to update, the non-zeros.
 
     Time is the axis before the batch axis, or folded into it.
     """
@@ -101,7 +101,7 @@ class NeuronObserver(nn.Module):
         sent = y.detach() != 0 if self.analog else y.detach().abs()
         dtype = torch.promote_types(sent.dtype, torch.float32)
         events = sent.sum([0, 1] if timed else self.batch.dim, dtype=dtype).double()
-        updates = y.numel() / y.shape[self.batch.dim] * self.batch.folds
+        updates = 0.0 if self.analog else y.numel() / y.shape[self.batch.dim] * self.batch.folds
         return NeuronRecord(self.name, self.neuron, events, updates, y.shape[0] if timed else self.batch.folds)
 
 

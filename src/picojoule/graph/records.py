@@ -48,7 +48,7 @@ class Operand(NamedTuple):
 class NeuronRecord(NamedTuple):
     """One call of one population. `events` is `[*N]`: |n| (activations: non-zeros), summed over time and batch.
 
-    `updates` is neuron updates per sample; `steps` the number of time steps.
+    `updates` is neuron updates per sample (activations have none); `steps` the number of time steps.
     """
 
     name: str

@@ -1,5 +1,6 @@
 """The shape of every tensor of a graph, and which of its axes is the batch."""
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -9,10 +10,18 @@ from picojoule.errors import BadInput
 
 
 class BatchAxis(NamedTuple):
-    """The axis that holds the batch; `folds` steps (time-major) lie in it for each sample."""
+    """The axis that holds the batch; `folds` steps lie in it for each sample, `inner` of them side by side.
+
+    Time folded into the batch as `[T * B]` has `inner` 1, folded as `[B * T]` it has `inner` T.
+    """
 
     dim: int
     folds: int
+    inner: int = 1
+
+    def per_sample(self, rows: Tensor) -> Tensor:
+        """The sum `[B]` of what belongs to each sample, from `rows` along this axis."""
+        return rows.unflatten(0, (self.folds // self.inner, -1, self.inner)).sum((0, 2))
 
 
 def infer_shapes(graph: fx.GraphModule, example: Tensor, batch_dim: int) -> None:
@@ -23,13 +32,15 @@ def infer_shapes(graph: fx.GraphModule, example: Tensor, batch_dim: int) -> None
     The model runs twice in evaluation mode, on two and on three copies of the first sample of `example`: the
     axis that grows with the batch is the batch. Buffers and training flags are left as they were.
     """
+    if example.shape[batch_dim] == 0:
+        raise BadInput(f"expected an example with at least one sample, got shape {tuple(example.shape)}")
     sample = example.narrow(batch_dim, 0, 1)
     with torch.no_grad(), evaluating(graph):
         _Record(graph, "shape").run(torch.cat([sample] * 2, batch_dim))
         _Record(graph, "_shape_of_three").run(torch.cat([sample] * 3, batch_dim))
     for node in graph.graph.nodes:
         three = node.meta.pop("_shape_of_three", None)
-        node.meta["batch"] = _batch_axis(node.meta.get("shape"), three)
+        node.meta["batch"] = _ordered(node, _batch_axis(node.meta.get("shape"), three))
 
 
 class evaluating:
@@ -51,6 +62,7 @@ class evaluating:
 class _Record(fx.Interpreter):
     def __init__(self, graph: fx.GraphModule, key: str):
         super().__init__(graph)
+        self.extra_traceback = False  # our messages are one sentence
         self._key = key
 
     def run_node(self, n: fx.Node) -> Any:
@@ -75,3 +87,25 @@ def _batch_axis(two: torch.Size | None, three: torch.Size | None) -> BatchAxis |
     if len(grew) != 1 or two[grew[0]] * 3 != three[grew[0]] * 2:
         return None
     return BatchAxis(grew[0], two[grew[0]] // 2)
+
+
+def _ordered(node: fx.Node, axis: BatchAxis | None) -> BatchAxis | None:
+    """`axis` with its `inner` steps, which follow from the tensor that was folded, or folded already."""
+    folded = _folded(node)
+    if axis is None or axis.folds == 1 or folded is None:
+        return axis
+    shape, before = folded.meta["shape"], folded.meta["batch"]
+    if axis.folds > before.folds:
+        in_front = math.prod(shape[axis.dim : before.dim])
+        return axis._replace(inner=before.inner * max(1, axis.folds // (before.folds * in_front)))
+    taken_behind = before.folds // axis.folds if axis.dim <= before.dim else 1
+    return axis._replace(inner=max(1, before.inner // taken_behind))
+
+
+def _folded(node: fx.Node) -> fx.Node | None:
+    """The nearest tensor with a batch axis that a node reads; through tuples, which have no shape."""
+    for source in node.all_input_nodes:
+        found = source if source.meta["batch"] is not None else _folded(source)
+        if found is not None:
+            return found
+    return None

@@ -15,6 +15,7 @@ class _Advance(fx.Interpreter):
 
     def __init__(self, graph: fx.GraphModule, before: State):
         super().__init__(graph)
+        self.extra_traceback = False  # our messages are one sentence
         self._before = before
         self.rest: State = {}
         self.after: State = {}

@@ -21,7 +21,11 @@ class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         if isinstance(m, nn.Sequential):
             return False
-        return isinstance(m, self._leaves) or super().is_leaf_module(m, module_qualified_name)
+        return self.keeps_whole(m) or super().is_leaf_module(m, module_qualified_name)
+
+    def keeps_whole(self, m: nn.Module) -> bool:
+        """Whether a module has insides that we do not trace although torch's tracer would."""
+        return isinstance(m, self._leaves)
 
 
 def trace(model: nn.Module, leaves: Sequence[type[nn.Module]] = ()) -> fx.GraphModule:
@@ -36,13 +40,14 @@ def trace(model: nn.Module, leaves: Sequence[type[nn.Module]] = ()) -> fx.GraphM
     if isinstance(inner, fx.GraphModule):
         return inner
     tracer = _Tracer(leaves)
+    root = nn.Sequential(model) if tracer.keeps_whole(model) else model
     try:
-        graph = tracer.trace(model)
+        graph = tracer.trace(root)
     except Exception as error:
         line = _users_line(error)
         raise UntraceableModel(
-            f"{type(model).__name__} cannot be traced: {error} (at {line}); keep the part that does it whole "
-            "with leaves=(ItsModuleClass,), or write it without branching on tensors"
+            f"{type(model).__name__} cannot be traced: {error} (at {line}); write it without branching on "
+            "tensors, or keep the part that does it whole with spiking=(ItsModuleClass,) if it emits unit events"
         ) from error
     return fx.GraphModule(tracer.root, graph, type(model).__name__)
 

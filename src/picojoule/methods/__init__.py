@@ -18,7 +18,7 @@ METHODS: dict[str, type[Any]] = {m.name: m for m in (ANN, SparseANN, Int8ANN, Pl
 def make(name: str, strength: float | None = None, options: dict[str, str] | None = None) -> Method:
     """The method called `name`, with options given as text (`{"p": "2"}`). Raises BadInput.
 
-    An option `METHOD.NAME` is for that method alone; others are ignored by methods that do not have them, so
+    An option `METHOD:NAME` is for that method alone; others are ignored by methods that do not have them, so
     check with `check_options` that somebody has them.
     """
     method = method_class(name)
@@ -27,7 +27,7 @@ def make(name: str, strength: float | None = None, options: dict[str, str] | Non
     if strength is not None and "strength" in known:
         chosen["strength"] = strength
     for key, text in (options or {}).items():
-        owner, _, field = key.rpartition(".")
+        owner, _, field = key.rpartition(":")
         if owner in ("", name) and field in known:
             chosen[field] = _parsed(field, text, known[field])
     return method(**chosen)
@@ -44,7 +44,7 @@ def check_options(names: list[str], options: dict[str, str]) -> None:
     """Raise BadInput for an option that none of the methods `names` has."""
     known = sorted({f.name for name in names for f in fields(method_class(name))})
     for key in options:
-        owner, _, field = key.rpartition(".")
+        owner, _, field = key.rpartition(":")
         has = {f.name for f in fields(method_class(owner))} if owner else set(known)
         if field not in has:
             raise unknown_name("option", key, known)

@@ -44,7 +44,7 @@ def _settings(rows: Sequence[Row]) -> list[Column]:
         Column("variant", "", [row.variant for row in rows], True),
         *[column for column in names if len(set(column.cells)) > 1],
         Column("T", "steps", _cells((row.timesteps for row in rows), str)),
-        Column("strength", "", _cells((row.strength for row in rows), "{:g}".format)),
+        Column("strength", "", [_strength(row) for row in rows]),
         Column("seeds", "", [str(row.seeds) for row in rows]),
     ]
 
@@ -82,3 +82,9 @@ def _cells(values: Iterable[T | None], show: Callable[[T], str]) -> list[str]:
 def _accuracy(row: Row) -> str:
     sd = "" if row.accuracy_sd is None else f" ± {format_percent(row.accuracy_sd, 2)}"
     return format_percent(row.accuracy, 2) + sd
+
+
+def _strength(row: Row) -> str:
+    if row.strength is None:
+        return ""
+    return f"{row.strength:g}{' (chosen)' if row.chosen else ''}"

@@ -8,8 +8,20 @@ from picojoule.errors import BadInput
 from picojoule.report.load import Record
 
 FIRST_HARDWARE = "horowitz-45nm-fp32"
-# What may differ between two seeds of the same experiment.
-NOT_IDENTITY = {"seed", "seeds", "out", "device", "resume", "max_minutes", "data_dir", "workers", "threads"}
+# What may differ between two seeds of the same experiment; "option" is what was typed, "options" what it meant.
+NOT_IDENTITY = {
+    "option",
+    "page_reuse",
+    "seed",
+    "seeds",
+    "out",
+    "device",
+    "resume",
+    "max_minutes",
+    "data_dir",
+    "workers",
+    "threads",
+}
 IDENTITY = ("dataset", "network", "timesteps", "strength", "pool", "hardware", "split")
 PLACE = ("dataset", "network")
 OWN_FIELDS = {*PLACE, "timesteps", "strength", "hardware"}
@@ -24,7 +36,8 @@ class Row:
     same without dataset and network; `variant` is the part of it that has no field of its own, such
     as `pool=max` or `epochs=5`; `sd` values
     are None for a single seed; `macs` are the dense ones, except where zeros are skipped
-    (`ann-sparse`); `memory_pj` is the energy with memory; `ratio` is energy over the dense ANN's.
+    (`ann-sparse`); `memory_pj` is the energy with memory; `ratio` is energy over the dense ANN's;
+    `chosen` marks the strength of a sweep that validation chose.
     """
 
     label: str
@@ -47,6 +60,7 @@ class Row:
     acs: float | None
     macs: float | None
     silent_fraction: float | None
+    chosen: bool
     ratio: float | None
     memory_ratio: float | None
     runs: tuple[Record, ...]
@@ -127,6 +141,7 @@ def _row(differences: dict[str, str], runs: list[Record]) -> Row:
         acs=mean(run.get("acs") for run in runs),
         macs=mean(_macs(run) for run in runs),
         silent_fraction=mean(run.get("silent_fraction") for run in runs),
+        chosen=all(run.get("chosen") is True for run in runs),
         ratio=None,
         memory_ratio=None,
         runs=tuple(runs),
@@ -179,7 +194,7 @@ def _identity(record: Record) -> dict[str, str]:
     """What must be equal for two runs to be seeds of one experiment."""
     known = {**record, "hardware": hardware_of(record)}
     own = {key: _text(known[key]) for key in IDENTITY if known.get(key) is not None}
-    return {**_flat(record.get("config")), **own}
+    return {**_flat(record.get("config")), **_flat(record.get("options")), **own}
 
 
 def _flat(config: object, prefix: str = "") -> dict[str, str]:

@@ -32,7 +32,7 @@ def lif_step(state: LIFState, current: Tensor, p: LIFParameters) -> tuple[LIFSta
     """One time step: `v <- decay * v + current`, events where v reaches the threshold, then the reset.
 
     `current` is `[B, *N]`; the events, of the same shape, are integers 0..max_events in current's dtype.
-    Event k of a step is fired when `v >= k * threshold`. No gradient flows through the reset.
+    Event k of a step is fired when `v >= k * threshold`. In the reset the events are constants to autograd.
     """
     v = p.decay * state.v + current
     events = spike(v - p.threshold, p.surrogate)

@@ -1,0 +1,28 @@
+"""Which strength of a sweep to use, decided on validation data alone."""
+
+from collections import defaultdict
+from statistics import fmean
+
+from picojoule.experiment.record import Record
+
+TOLERANCE = 0.01
+"""A strength may cost this much validation accuracy against the best of its sweep."""
+
+
+def mark_chosen(records: list[Record]) -> None:
+    """Set `chosen` on the records of every sweep: True for the strength with the fewest validation accumulates
+    among those within `TOLERANCE` of the sweep's best validation accuracy (means over seeds)."""
+    sweeps: dict[str, dict[float, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    for record in records:
+        if record["strength"] is not None:
+            sweeps[record["method"]][record["strength"]].append(record)
+    for strengths in sweeps.values():
+        if len(strengths) < 2:
+            continue
+        accuracy = {s: fmean(r["validation_accuracy"] for r in runs) for s, runs in strengths.items()}
+        acs = {s: fmean(r["validation_acs"] for r in runs) for s, runs in strengths.items()}
+        good = [s for s in strengths if accuracy[s] >= max(accuracy.values()) - TOLERANCE]
+        chosen = min(good, key=lambda s: acs[s])
+        for strength, runs in strengths.items():
+            for record in runs:
+                record["chosen"] = strength == chosen
