@@ -13,7 +13,8 @@ from picojoule.errors import BadInput
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """A file that becomes `path` in one step when the block ends: a reader sees the old or the new, never a part.
 
-    It is written beside `path`, synced, then renamed; a kill at any moment leaves `path` intact.
+    It is written beside `path`, synced, then renamed; a kill at any moment leaves `path` intact, and at worst
+    a file beside it, which `sweep` removes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -25,6 +26,12 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left half-written by `replacing` anywhere in `folder`."""
+    for left in folder.rglob(".*.[0-9]*.tmp"):
+        left.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

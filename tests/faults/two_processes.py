@@ -36,6 +36,7 @@ def trainer(method: Method, name: str, out: Path) -> loop._Trainer:
     network = method.build(definition).double()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            assert module.running_var is not None
             module.running_var.fill_(0.02)  # frozen, it has to bring the currents up to the threshold
     training = Training(network=name, timesteps=3).decided()
     data = limited(load("digits"), train=64)

@@ -19,6 +19,7 @@ app = App(
     help="Spiking neural networks that earn their energy: train, convert, count every operation, price it, compare.",
     version=picojoule.__version__,
     help_format="plaintext",
+    suppress_keyboard_interrupt=False,  # main says what was kept
 )
 app.command(
     "picojoule.cli.compare:compare",

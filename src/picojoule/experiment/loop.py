@@ -30,6 +30,7 @@ from picojoule.graph import Observed, observe
 from picojoule.graph.shapes import evaluating
 from picojoule.networks.network import Network
 
+CHECKPOINT_FILE = "checkpoint.pt"
 CHECKPOINT_SECONDS = 300.0
 EVALUATION_BATCH = 256
 SELECTION_WINDOW = 0.2
@@ -71,7 +72,7 @@ def train(
     `deadline` (in `time.monotonic()` seconds) after writing the checkpoint, FailedRun if the loss becomes NaN.
     """
     return _Trainer(
-        method, network, data, training, seed, folder / "checkpoint.pt", fingerprint, device, deadline, bar
+        method, network, data, training, seed, folder / CHECKPOINT_FILE, fingerprint, device, deadline, bar
     ).run()
 
 
@@ -165,19 +166,18 @@ class _Trainer:
             terms = {name: term for name, term in terms.items() if name in phase.terms}
         loss = torch.stack([term.double() for term in terms.values()]).sum()
         if any_process(not math.isfinite(float(loss.detach()))):
-            kept = (
-                f"the last good checkpoint is kept at {self._path}" if self._path.exists() else "nothing was kept yet"
-            )
-            raise FailedRun(
-                f"the loss became {float(loss.detach())} in epoch {progress.epoch + 1}, step {self._at.step + 1}; "
-                f"{kept}; try a lower --lr or --strength"
-            )
+            where = f"epoch {progress.epoch + 1}, step {self._at.step + 1}"
+            raise self._failed(f"the loss became {float(loss.detach())} in {where}")
         self._optimiser.zero_grad()
         # Processes average gradients of means: the weight makes unequal shares one global mean.
         (loss * (len(own) * world_size() / len(rows))).backward()
         self._optimiser.step()
         for name, term in terms.items():
             self._sums[name] = self._sums.get(name, 0.0) + float(term.detach())
+
+    def _failed(self, what: str) -> FailedRun:
+        kept = f"the last good checkpoint is kept at {self._path}" if self._path.exists() else "nothing was kept yet"
+        return FailedRun(f"{what}; {kept}; try a lower --lr or --strength")
 
     def _close_epoch(self, phase: Phase, progress: Progress) -> None:
         steps = self._at.step
@@ -213,6 +213,8 @@ class _Trainer:
             raise OutOfTime
 
     def _save(self) -> None:
+        if any_process(not all(bool(p.isfinite().all()) for p in self._network.parameters())):
+            raise self._failed(f"the weights are no numbers after epoch {self._at.epoch}, step {self._at.step}")
         self._saved = time.monotonic()
         if rank() == 0:
             at = self._at

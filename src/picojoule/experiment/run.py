@@ -16,7 +16,7 @@ from picojoule.errors import BadInput
 from picojoule.exchange.archive import load_model, save_model
 from picojoule.experiment.config import Training
 from picojoule.experiment.distributed import barrier, rank
-from picojoule.experiment.loop import calibration_batches, evaluate, seed_everything, train
+from picojoule.experiment.loop import CHECKPOINT_FILE, calibration_batches, evaluate, seed_everything, train
 from picojoule.experiment.method import Method
 from picojoule.experiment.progress import Progressbar
 from picojoule.experiment.record import Record, energy_fields, provenance
@@ -55,6 +55,7 @@ def run(setting: Setting, method: Method, seed: int, parent: Record | None = Non
     fingerprint = _fingerprint(setting, method, seed)
     finished = _finished(folder / "record.json", fingerprint)
     if finished is not None:
+        (folder / CHECKPOINT_FILE).unlink(missing_ok=True)  # a kill may have come between record and this
         return finished
     with Progressbar(run_name(method, seed), setting.quiet) as bar:
         network, history, seconds = _deploy(setting, method, seed, parent, folder, fingerprint, bar)
@@ -62,7 +63,7 @@ def run(setting: Setting, method: Method, seed: int, parent: Record | None = Non
     if rank() == 0:
         save_model(network, folder / MODEL_FILE, {"method": method.name, "data": setting.data.name})
         write_text(folder / "record.json", json.dumps(record, sort_keys=True))
-        (folder / "checkpoint.pt").unlink(missing_ok=True)
+        (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
     barrier()
     return record
 

@@ -15,7 +15,7 @@ from picojoule.experiment.method import Method
 from picojoule.experiment.record import Record, provenance, write_records
 from picojoule.experiment.run import Setting, run
 from picojoule.experiment.selection import mark_chosen
-from picojoule.files import writable_folder
+from picojoule.files import sweep, writable_folder
 
 MakeMethod = Callable[[str], list[Method]]
 """The method of a name, once for every strength asked for."""
@@ -110,4 +110,4 @@ def _with_parents(names: list[str], make: MakeMethod) -> list[str]:
 def _claim(out: Path, resume: bool) -> None:
     if not resume and (out / "runs").exists():
         raise BadInput(f"{out} already holds runs; go on with --resume or choose another --out")
-    writable_folder(out)
+    sweep(writable_folder(out))
