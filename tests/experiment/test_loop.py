@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from picojoule.data import Dataset, intensities, limited, load
+from picojoule.energy.measure import EnergyReport
 from picojoule.energy.price import hardware_names
-from picojoule.experiment import loop
+from picojoule.experiment import evaluate, loop
 from picojoule.experiment.checkpoint import load_checkpoint
 from picojoule.experiment.config import Training
+from picojoule.experiment.job import Job, Setting
 from picojoule.experiment.method import Method, Phase, Progress, task_loss
 from picojoule.experiment.progress import Progressbar
 from picojoule.experiment.record import counting_notes, energy_fields
@@ -31,11 +33,11 @@ def trainer(folder, method: Method | None = None, seed: int = 0, train: int = 25
     torch.manual_seed(seed)
     wanted = Definition(name, data.input_shape, data.classes, 1, "max", training.encoder, training.readout)
     network = method.build(method.definition(wanted, training.timesteps))
-    path, bar = folder / "checkpoint.pt", Progressbar("", quiet=True)
-    return loop._Trainer(method, network, data, training, seed, path, "print", CPU, math.inf, bar)
+    job = Job(Setting(data, training, "max", folder, CPU), method, seed)
+    return loop.Trainer(job, network, Progressbar("", quiet=True))
 
 
-def order(at: loop._Trainer, epoch: int, phase: int = 0) -> list[list[int]]:
+def order(at: loop.Trainer, epoch: int, phase: int = 0) -> list[list[int]]:
     return [rows.tolist() for rows in at._batches(Progress(phase, epoch, 5))]
 
 
@@ -185,7 +187,8 @@ def test_a_checkpoint_holds_everything_that_goes_on(tmp_path):
     whole = trainer(tmp_path / "whole", train=128, epochs=2, encoder="bernoulli")
     expected, history, _ = whole.run()
     first = trainer(tmp_path / "cut", train=128, epochs=2, encoder="bernoulli")
-    first._deadline = -1.0
+    setting = replace(first._job.setting, deadline=-1.0)
+    first._job = replace(first._job, setting=setting)
     with pytest.raises(loop.OutOfTime):
         first.run()
     torch.manual_seed(99)
@@ -193,7 +196,7 @@ def test_a_checkpoint_holds_everything_that_goes_on(tmp_path):
     network, other, _ = second.run()
     assert other == history
     assert all(torch.equal(network.state_dict()[k], v) for k, v in expected.state_dict().items())
-    state = load_checkpoint(tmp_path / "cut" / "checkpoint.pt", "print")
+    state = load_checkpoint(first._path, first._job.fingerprint)
     assert state is not None and state["at"][:3] == [0, 2, 0]
 
 
@@ -209,18 +212,18 @@ def test_training_uses_no_test_image(tmp_path):
 
 def test_calibration_takes_training_images_only():
     data = load("digits")
-    batches = list(loop.calibration_batches(data, CPU, 250))
+    batches = list(evaluate.calibration_batches(data, CPU, 250))
     assert [len(b) for b in batches] == [100, 100, 50]
     assert torch.equal(torch.cat(batches), intensities(data.train.images[:250], data.scale))
-    assert sum(len(b) for b in loop.calibration_batches(limited(data, train=30), CPU)) == 30
+    assert sum(len(b) for b in evaluate.calibration_batches(limited(data, train=30), CPU)) == 30
 
 
-def evaluated(name: str, **settings) -> tuple[loop.EnergyReport, Network]:
+def evaluated(name: str, **settings) -> tuple[EnergyReport, Network]:
     data = load("digits")
     torch.manual_seed(0)
     network = make("plain").build(Definition(name, (1, 8, 8), 10, 2, **settings)).eval()
     observed = observe(network, intensities(data.test.images[:1], data.scale))
-    return loop.evaluate(observed, data.test, data, CPU, hardware_names()), network
+    return evaluate.evaluate(observed, data.test, data, CPU, hardware_names()), network
 
 
 @pytest.mark.parametrize(
@@ -273,7 +276,7 @@ def test_evaluation_restores_the_mode_and_does_not_depend_on_its_batches(monkeyp
     report, network = evaluated("small-cnn", pool="avg")
     data = load("digits")
     observed = observe(network.train(), intensities(data.test.images[:1], data.scale))
-    monkeypatch.setattr(loop, "EVALUATION_BATCH", 77)
-    other = loop.evaluate(observed, data.test, data, CPU, [])
+    monkeypatch.setattr(evaluate, "EVALUATION_BATCH", 77)
+    other = evaluate.evaluate(observed, data.test, data, CPU, [])
     assert network.training
     assert torch.equal(other.counts.sums, report.counts.sums) and other.accuracy == report.accuracy

@@ -9,7 +9,7 @@ import torch
 from picojoule.data import load
 from picojoule.errors import BadInput
 from picojoule.experiment.config import Training, checked_seed, parse_seeds, parse_strengths
-from picojoule.experiment.run import Setting, _fingerprint, run_name
+from picojoule.experiment.job import Job, Setting
 from picojoule.experiment.selection import mark_chosen
 from picojoule.experiment.table import common_pool, pick_device
 from picojoule.methods import make
@@ -73,6 +73,11 @@ def test_wrong_seeds(text):
 
 
 def test_a_run_is_named_by_what_differs_from_the_defaults():
+    setting = Setting(load("digits"), Training().decided(), "max", Path("a"), CPU)
+
+    def run_name(method, seed):
+        return Job(setting, method, seed).name
+
     assert run_name(make("plain"), 3) == "plain_seed-3"
     assert run_name(make("synaptic-penalty", 2.0, {"p": "2"}), 0) == "synaptic-penalty_strength-2.0_p-2_seed-0"
     assert run_name(make("synaptic-penalty", 1.5), 0) == "synaptic-penalty_seed-0"
@@ -85,7 +90,7 @@ def test_the_fingerprint_changes_with_everything_that_decides_the_result():
     plain = make("plain")
 
     def name(training=base, method=plain, seed=0, pool="max", out="a"):
-        return _fingerprint(Setting(data, training, pool, Path(out), CPU), method, seed)
+        return Job(Setting(data, training, pool, Path(out), CPU), method, seed).fingerprint
 
     same = [name(), name(out="b"), name(dataclasses.replace(base, page_reuse=True, device="cpu"))]
     assert len(set(same)) == 1

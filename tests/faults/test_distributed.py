@@ -12,7 +12,7 @@ import two_processes
 
 from picojoule.data import load
 from picojoule.exchange import load as load_model
-from picojoule.experiment import loop
+from picojoule.experiment import evaluate, loop
 from picojoule.experiment.measured import measured
 
 TRAIN = (
@@ -54,7 +54,8 @@ def group(processes: int, *arguments: str) -> list[subprocess.CompletedProcess[s
 @pytest.fixture
 def work(tmp_path, monkeypatch):
     """What a job finds in one process, this one, and in each of two."""
-    monkeypatch.setattr(loop, "intensities", loop.intensities)
+    for module in (evaluate, loop):
+        monkeypatch.setattr(module, "intensities", module.intensities)
 
     def do(job: str) -> tuple[dict[str, torch.Tensor], list[dict[str, torch.Tensor]]]:
         two_processes.main(job, tmp_path)

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from picojoule.data import intensities, limited, load
-from picojoule.experiment import loop
+from picojoule.experiment import evaluate, loop
 from picojoule.experiment.config import Training
 from picojoule.experiment.distributed import join_processes, leave_processes, rank
+from picojoule.experiment.job import Job, Setting
 from picojoule.experiment.method import Method, Phase, Progress
 from picojoule.experiment.progress import Progressbar
 from picojoule.graph import observe
@@ -29,7 +30,7 @@ METHODS: dict[str, Method] = {
 }
 
 
-def trainer(method: Method, name: str, out: Path) -> loop._Trainer:
+def trainer(method: Method, name: str, out: Path) -> loop.Trainer:
     """A trainer in float64 with frozen batch norm, at its first step."""
     torch.manual_seed(0)
     definition = Definition(name, (1, 8, 8), 10, 3, "avg")
@@ -41,7 +42,7 @@ def trainer(method: Method, name: str, out: Path) -> loop._Trainer:
     training = Training(network=name, timesteps=3).decided()
     data = limited(load("digits"), train=64)
     bar = Progressbar("", quiet=True)
-    made = loop._Trainer(method, network, data, training, 0, out / "none.pt", "", CPU, float("inf"), bar)
+    made = loop.Trainer(Job(Setting(data, training, "avg", out, CPU), method, 0), network, bar)
     made._model.train()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
@@ -69,7 +70,7 @@ def counts(out: Path) -> dict[str, Tensor]:
         data = limited(load("digits"), test=size)
         at = trainer(METHODS["penalty"], "small-cnn", out)
         observed = observe(at._network, intensities(data.test.images[:1], data.scale, torch.float64))
-        report = loop.evaluate(observed, data.test, data, CPU, ["horowitz-45nm-fp32-sram"])
+        report = evaluate.evaluate(observed, data.test, data, CPU, ["horowitz-45nm-fp32-sram"])
         c = report.counts
         numbers = [c.samples, report.accuracy, report.silent_fraction, *c.updates.values()]
         numbers += [*report.energy_pj["horowitz-45nm-fp32-sram"], *(h.rate for h in report.health)]
@@ -80,7 +81,7 @@ def counts(out: Path) -> dict[str, Tensor]:
 
 def main(job: str, out: Path) -> None:
     torch.set_num_threads(1)
-    loop.intensities = partial(intensities, dtype=torch.float64)
+    evaluate.intensities = loop.intensities = partial(intensities, dtype=torch.float64)
     join_processes(CPU)
     try:
         found = {"gradients": gradients, "counts": counts}[job](out)

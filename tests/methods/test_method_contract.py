@@ -13,7 +13,8 @@ from picojoule.errors import BadInput
 from picojoule.exchange import load as load_model
 from picojoule.exchange import save
 from picojoule.experiment.config import Training
-from picojoule.experiment.loop import train
+from picojoule.experiment.job import Job, Setting
+from picojoule.experiment.loop import Trainer
 from picojoule.experiment.method import Method, Progress
 from picojoule.experiment.progress import Progressbar
 from picojoule.graph import observe
@@ -36,9 +37,8 @@ def trained(method: Method, data: Dataset, folder: Path, wanted: Definition = WA
     """The network after two steps of training."""
     torch.manual_seed(0)
     network = method.build(method.definition(wanted, None))
-    training = Training(epochs=1, batch_size=16)
-    bar = Progressbar("", quiet=True)
-    return train(method, network, data, training, 0, folder, "", device=CPU, bar=bar)[0].eval()
+    job = Job(Setting(data, Training(epochs=1, batch_size=16), wanted.pool, folder, CPU), method, 0)
+    return Trainer(job, network, Progressbar("", quiet=True)).run()[0].eval()
 
 
 def deployed(name: str, data: Dataset, folder: Path, wanted: Definition = WANTED) -> Network:

@@ -16,7 +16,8 @@ GOOD, FAILED, BAD_USAGE = 0, 1, 2
 
 app = App(
     name="picojoule",
-    help="Spiking neural networks that earn their energy: train, convert, count every operation, price it, compare.",
+    help="Spiking neural networks that earn their energy: train, convert, count every operation, price it, "
+    "compare. --config FILE.toml sets the options of any command; what is typed wins.",
     version=picojoule.__version__,
     help_format="plaintext",
     suppress_keyboard_interrupt=False,  # main says what was kept

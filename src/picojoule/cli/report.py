@@ -35,7 +35,7 @@ def report(
         raise BadInput("expected at least one file of records, such as runs/NAME/records.jsonl")
     found = read_records(list(records))
     if markdown:
-        print(markdown_table(found))
+        print_json({"markdown": markdown_table(found)}) if json else print(markdown_table(found))
         return
     page = writable_folder(out) / "report.html"
     write_page(found, page)

@@ -1,38 +1,33 @@
-"""Train and evaluate, in plain torch; one process or many under torchrun."""
+"""Train, in plain torch; one process or many under torchrun."""
 
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from picojoule.data import Dataset, Split, intensities
-from picojoule.energy.measure import EnergyReport, Tally
+from picojoule.data import intensities
 from picojoule.errors import FailedRun
 from picojoule.experiment.checkpoint import load_checkpoint, save_checkpoint
-from picojoule.experiment.config import Training
 from picojoule.experiment.distributed import (
     any_process,
     barrier,
     parallel,
     rank,
-    reduce_tally,
     share_buffers,
     share_of,
     world_size,
 )
-from picojoule.experiment.method import Method, Phase, Progress
+from picojoule.experiment.evaluate import batch_of, evaluate
+from picojoule.experiment.job import Job
+from picojoule.experiment.method import Phase, Progress
 from picojoule.experiment.progress import Progressbar
-from picojoule.graph import Observed, observe
-from picojoule.graph.shapes import evaluating
+from picojoule.graph import observe
 from picojoule.networks.network import Network
 
 CHECKPOINT_FILE = "checkpoint.pt"
 CHECKPOINT_SECONDS = 300.0
-EVALUATION_BATCH = 256
 SELECTION_WINDOW = 0.2
 """Checkpoints are selected by validation accuracy among the last fifth of a phase: a ramped penalty acts in
 full only there, and the best accuracy of all epochs would pick an early, hungry one."""
@@ -53,60 +48,33 @@ class _Position:
     seconds: float = 0.0
 
 
-def train(
-    method: Method,
-    network: Network,
-    data: Dataset,
-    training: Training,
-    seed: int,
-    folder: Path,
-    fingerprint: str,
-    *,
-    device: torch.device,
-    deadline: float = math.inf,
-    bar: Progressbar,
-) -> tuple[Network, list[dict[str, float]], float]:
-    """Train `network` by `method`; returns it at the selected checkpoint, its history, and the seconds spent.
+class Trainer:
+    """Trains the network of a job by its method, from the job's checkpoint if there is one.
 
-    Goes on from `folder/checkpoint.pt` if there is one of the same `fingerprint`. Raises OutOfTime at
-    `deadline` (in `time.monotonic()` seconds) after writing the checkpoint, FailedRun if the loss becomes NaN.
+    `run` raises OutOfTime at the setting's deadline after writing the checkpoint, and FailedRun if the loss or a
+    weight is no number.
     """
-    return _Trainer(
-        method, network, data, training, seed, folder / CHECKPOINT_FILE, fingerprint, device, deadline, bar
-    ).run()
 
-
-class _Trainer:
-    def __init__(
-        self,
-        method: Method,
-        network: Network,
-        data: Dataset,
-        training: Training,
-        seed: int,
-        path: Path,
-        fingerprint: str,
-        device: torch.device,
-        deadline: float,
-        bar: Progressbar,
-    ):
-        self._method, self._network, self._data, self._training = method, network, data, training
-        self._seed, self._path, self._fingerprint, self._device = seed, path, fingerprint, device
-        self._deadline, self._bar = deadline, bar
+    def __init__(self, job: Job, network: Network, bar: Progressbar):
+        setting = job.setting
+        training = setting.training
         assert training.epochs and training.batch_size, "open settings are decided before a run"
-        self._phases, self._batch_size = method.phases(training.epochs), training.batch_size
+        self._job, self._network, self._bar = job, network, bar
+        self._method, self._data, self._training, self._device = job.method, setting.data, training, setting.device
+        self._phases, self._batch_size = job.method.phases(training.epochs), training.batch_size
+        self._path = job.folder / CHECKPOINT_FILE
         self._at = _Position()
         self._best: dict[str, Tensor] = {}
         self._history: list[dict[str, float]] = []
         self._sums: dict[str, float] = {}
         self._started = self._saved = time.monotonic()
-        example = intensities(data.train.images[:1], data.scale).to(device)
+        example = intensities(self._data.train.images[:1], self._data.scale).to(self._device)
         self._observed = observe(network, example)
-        whole: nn.Module = self._observed if method.observes else network
-        self._model = parallel(whole, device)
+        self._model = parallel(self._observed if job.method.observes else network, self._device)
         self._optimiser = torch.optim.Adam(network.parameters(), training.lr)
 
     def run(self) -> tuple[Network, list[dict[str, float]], float]:
+        """The network at the selected checkpoint, the history of the epochs, and the seconds spent."""
         self._restore()
         for phase_number in range(self._at.phase, len(self._phases)):
             phase = self._phases[phase_number]
@@ -142,7 +110,7 @@ class _Trainer:
 
     def _batches(self, progress: Progress) -> list[Tensor]:
         """Row numbers of every global batch of this epoch; the order depends on seed and epoch alone."""
-        order = torch.Generator().manual_seed(self._seed * 1_000_003 + progress.phase * 10_007 + progress.epoch)
+        order = torch.Generator().manual_seed(self._job.seed * 1_000_003 + progress.phase * 10_007 + progress.epoch)
         rows = torch.randperm(len(self._data.train.labels), generator=order)
         batches = list(rows.split(self._batch_size))
         smallest = 2 * world_size()  # batch norm needs two samples in every process
@@ -206,7 +174,7 @@ class _Trainer:
 
     def _save_if_due(self) -> None:
         now = time.monotonic()
-        out_of_time = any_process(now >= self._deadline)
+        out_of_time = any_process(now >= self._job.setting.deadline)
         if out_of_time or any_process(now - self._saved > CHECKPOINT_SECONDS):
             self._save()
         if out_of_time:
@@ -221,7 +189,7 @@ class _Trainer:
             save_checkpoint(
                 self._path,
                 {
-                    "fingerprint": self._fingerprint,
+                    "fingerprint": self._job.fingerprint,
                     "at": [at.phase, at.epoch, at.step, at.best_accuracy, self._seconds()],
                     "model": self._network.state_dict(),
                     "optimiser": self._optimiser.state_dict(),
@@ -234,7 +202,7 @@ class _Trainer:
         barrier()
 
     def _restore(self) -> None:
-        state = load_checkpoint(self._path, self._fingerprint)
+        state = load_checkpoint(self._path, self._job.fingerprint)
         if state is None:
             return
         self._network.load_state_dict(state["model"])
@@ -244,39 +212,6 @@ class _Trainer:
         phase, epoch, step, best, seconds = state["at"]
         self._at = _Position(int(phase), int(epoch), int(step), best, seconds)
         torch.set_rng_state(state["random"])
-
-
-def evaluate(
-    observed: Observed, split: Split, data: Dataset, device: torch.device, hardware: list[str]
-) -> EnergyReport:
-    """Accuracy, counts, energy and neuron health over a split, in float32 and evaluation mode.
-
-    Under torchrun every process takes a part and all of them return the report of the whole.
-    """
-    tally = Tally()
-    with torch.no_grad(), evaluating(observed):
-        for rows in share_of(torch.arange(len(split.labels))).split(EVALUATION_BATCH):
-            x, y = batch_of(split, rows, data.scale, device)
-            output, activity = observed(x)
-            tally.add(activity, output, y)
-    reduce_tally(tally)
-    return tally.report(observed, hardware)
-
-
-def batch_of(
-    split: Split, rows: Tensor, scale: int, device: torch.device, channels_last: bool = True
-) -> tuple[Tensor, Tensor]:
-    """Intensities `[B, C, H, W]` in [0, 1] and labels `[B]` of some rows, on the device."""
-    x = intensities(split.images[rows].to(device), scale)
-    if channels_last:
-        x = x.contiguous(memory_format=torch.channels_last)
-    return x, split.labels[rows].to(device)
-
-
-def calibration_batches(data: Dataset, device: torch.device, samples: int = 1000) -> Iterator[Tensor]:
-    """The first `samples` training images in batches of 100, as intensities."""
-    for rows in torch.arange(min(samples, len(data.train.labels))).split(100):
-        yield batch_of(data.train, rows, data.scale, device)[0]
 
 
 def seed_everything(seed: int) -> None:

@@ -3,7 +3,7 @@
 import torch
 
 from picojoule.data import Dataset, intensities
-from picojoule.experiment.loop import evaluate
+from picojoule.experiment.evaluate import evaluate
 from picojoule.experiment.record import Record, energy_fields, provenance
 from picojoule.experiment.table import pick_device
 from picojoule.graph import observe

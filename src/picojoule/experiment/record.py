@@ -99,6 +99,11 @@ def write_records(path: Path, records: list[Record]) -> None:
     write_text(path, "".join(json.dumps(r, sort_keys=True) + "\n" for r in records))
 
 
+def read_lines(path: Path) -> list[Record]:
+    """The records of an earlier table; none if there is no file."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
 def _layers(report: EnergyReport) -> list[Record]:
     counts = report.counts
     energies = {name: hardware(name).layer_energy_pj(counts) for name in report.energy_pj}

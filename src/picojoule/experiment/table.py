@@ -10,10 +10,11 @@ from picojoule.data import limited, load
 from picojoule.errors import BadInput
 from picojoule.experiment.config import Training
 from picojoule.experiment.distributed import barrier, join_processes, leave_processes, rank
+from picojoule.experiment.job import Job, Setting
 from picojoule.experiment.memory import reuse_pages
 from picojoule.experiment.method import Method
-from picojoule.experiment.record import Record, provenance, write_records
-from picojoule.experiment.run import Setting, run
+from picojoule.experiment.record import Record, provenance, read_lines, write_records
+from picojoule.experiment.run import run
 from picojoule.experiment.selection import mark_chosen
 from picojoule.files import sweep, writable_folder
 
@@ -62,19 +63,26 @@ def run_table(
 
 
 def _run_all(methods: list[Method], setting: Setting, seeds: tuple[int, ...]) -> list[Record]:
+    path = setting.out / "records.jsonl"
+    before = read_lines(path)
     records: list[Record] = []
     for seed in seeds:
         parents: dict[str, Record] = {}
         for method in methods:
-            record = run(setting, method, seed, parents[method.parent] if method.parent else None)
+            record = run(Job(setting, method, seed), parents[method.parent] if method.parent else None)
             parents.setdefault(method.name, record)
             records.append(record)
-            if rank() == 0:
-                write_records(setting.out / "records.jsonl", records)
+            _write(path, before, records)
     mark_chosen(records)
-    if rank() == 0:
-        write_records(setting.out / "records.jsonl", records)
+    _write(path, before, records)
     return records
+
+
+def _write(path: Path, before: list[Record], records: list[Record]) -> None:
+    """Write the records, and those of other runs that the file held before."""
+    if rank() == 0:
+        done = {record["run"] for record in records}
+        write_records(path, [r for r in before if r["run"] not in done] + records)
 
 
 def common_pool(methods: list[Method], asked: str | None) -> str:

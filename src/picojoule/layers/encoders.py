@@ -25,7 +25,7 @@ class Bernoulli(Stateful):
     """Rate code: `[B, ...]` in [0, 1] becomes `[T, B, ...]` events, each fired with the pixel's probability.
 
     From rest, training takes fresh noise from torch's global generator; evaluation starts from `seed`, so
-    that it can be repeated.
+    that it can be repeated (the noise belongs to a place in the batch).
     """
 
     emits = Events(most=1)

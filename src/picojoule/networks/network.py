@@ -30,9 +30,9 @@ class Network(nn.Module):
 
     def initial_state(self, batch: int) -> State:
         """The state of rest for `batch` samples."""
-        first = next(self.parameters())
+        like = next(self.parameters(), torch.zeros(()))
         with torch.no_grad(), evaluating(self):
-            example = torch.zeros(batch, *self.input_shape, dtype=first.dtype, device=first.device)
+            example = torch.zeros(batch, *self.input_shape, dtype=like.dtype, device=like.device)
             return state_of_rest(self.graph_module, example)
 
     def advance(self, x: Tensor, state: State) -> tuple[Any, State]:

@@ -1,0 +1,47 @@
+"""Evaluate: one pass over a split, in float32, that yields accuracy, counts, energy and neuron health."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from picojoule.data import Dataset, Split, intensities
+from picojoule.energy.measure import EnergyReport, Tally
+from picojoule.experiment.distributed import reduce_tally, share_of
+from picojoule.graph import Observed
+from picojoule.graph.shapes import evaluating
+
+EVALUATION_BATCH = 256
+
+
+def evaluate(
+    observed: Observed, split: Split, data: Dataset, device: torch.device, hardware: list[str]
+) -> EnergyReport:
+    """Accuracy, counts, energy and neuron health over a split, in float32 and evaluation mode.
+
+    Under torchrun every process takes a part and all of them return the report of the whole.
+    """
+    tally = Tally()
+    with torch.no_grad(), evaluating(observed):
+        for rows in share_of(torch.arange(len(split.labels))).split(EVALUATION_BATCH):
+            x, y = batch_of(split, rows, data.scale, device)
+            output, activity = observed(x)
+            tally.add(activity, output, y)
+    reduce_tally(tally)
+    return tally.report(observed, hardware)
+
+
+def batch_of(
+    split: Split, rows: Tensor, scale: int, device: torch.device, channels_last: bool = True
+) -> tuple[Tensor, Tensor]:
+    """Intensities `[B, C, H, W]` in [0, 1] and labels `[B]` of some rows, on the device."""
+    x = intensities(split.images[rows].to(device), scale)
+    if channels_last:
+        x = x.contiguous(memory_format=torch.channels_last)
+    return x, split.labels[rows].to(device)
+
+
+def calibration_batches(data: Dataset, device: torch.device, samples: int = 1000) -> Iterator[Tensor]:
+    """The first `samples` training images in batches of 100, as intensities."""
+    for rows in torch.arange(min(samples, len(data.train.labels))).split(100):
+        yield batch_of(data.train, rows, data.scale, device)[0]

@@ -1,0 +1,77 @@
+"""What one run is: a method and a seed within the settings of a table."""
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from picojoule.data import Dataset
+from picojoule.experiment.config import Training
+from picojoule.experiment.method import Method
+from picojoule.networks import Definition
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all runs of one table share: data, settings, where results go, and until when to work."""
+
+    data: Dataset
+    training: Training
+    pool: str
+    out: Path
+    device: torch.device
+    quiet: bool = False
+    deadline: float = math.inf
+
+    def definition(self, method: Method) -> Definition:
+        """The network that a method deploys."""
+        t = self.training
+        wanted = Definition(t.network, self.data.input_shape, self.data.classes, 1, self.pool, t.encoder, t.readout)
+        return method.definition(wanted, t.timesteps)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run. `name` is its folder: the method, the options that differ from its defaults, the seed."""
+
+    setting: Setting
+    method: Method
+    seed: int
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The method's options by name."""
+        return {f.name: getattr(self.method, f.name) for f in fields(self.method)}  # pyright: ignore[reportArgumentType]
+
+    @property
+    def name(self) -> str:
+        defaults = {f.name: f.default for f in fields(self.method)}  # pyright: ignore[reportArgumentType]
+        changed = [f"{key}-{value}" for key, value in self.options.items() if value != defaults[key]]
+        return "_".join([self.method.name, *changed, f"seed-{self.seed}"])
+
+    @property
+    def folder(self) -> Path:
+        return self.setting.out / "runs" / self.name
+
+    @property
+    def definition(self) -> Definition:
+        """The network that the run deploys."""
+        return self.setting.definition(self.method)
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the run by everything that decides its result."""
+        setting = self.setting
+        decides = {
+            "config": {k: v for k, v in setting.training.as_json().items() if k not in ("option", "page_reuse")},
+            "pool": setting.pool,
+            "options": self.options,
+            "train": len(setting.data.train.labels),
+        }
+        digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:10]
+        network, data = setting.training.network, setting.data.name
+        return f"{self.method.name} {network} {data} seed {self.seed} settings {digest}"
