@@ -9,5 +9,8 @@ unwanted = sorted(
     if name.startswith(("nvidia-", "cuda-")) or name in ("torchvision", "torchaudio")
 )
 if unwanted:
-    sys.exit(f"unwanted distributions: {', '.join(unwanted)}; install with -c constraints.txt")
+    sys.exit(
+        f"unwanted distributions: {', '.join(unwanted)}; remove .venv and install with -c constraints.txt, "
+        "on Linux with the index of PyTorch's CPU wheels as an extra index"
+    )
 print("no CUDA, torchvision or torchaudio distribution is installed")

@@ -29,9 +29,10 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed processes left half-written by `replacing` anywhere in `folder`."""
-    for left in folder.rglob(".*.[0-9]*.tmp"):
-        left.unlink(missing_ok=True)
+    """Remove what killed processes left half-written by `replacing` in a results folder and its runs."""
+    for pattern in (".*.[0-9]*.tmp", "runs/*/.*.[0-9]*.tmp"):
+        for left in folder.glob(pattern):
+            left.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

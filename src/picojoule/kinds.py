@@ -5,6 +5,8 @@ A kind is static: it follows from the structure of the model, never from the num
 
 from dataclasses import dataclass
 
+from picojoule.errors import BadInput
+
 
 @dataclass(frozen=True)
 class Values:
@@ -26,6 +28,10 @@ class Events:
     quantum: float = 1.0
     signed: bool = False
     most: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.quantum < float("inf"):
+            raise BadInput(f"expected a quantum above 0, got {self.quantum}")
 
     def scaled(self, factor: float) -> "Events":
         """The kind after multiplication by a constant: the quantum changes, the events do not."""

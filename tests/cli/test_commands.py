@@ -245,3 +245,44 @@ def test_version(command):
 
     said = command("--version")
     assert (said.code, said.out.strip()) == (0, picojoule.__version__)
+
+
+def test_methods_can_be_added_to_a_table_and_the_page_shows_all(command, tmp_path):
+    small = ("--epochs", "1", "--limit-train", "64", "--network", "mlp", "--out", tmp_path / "t", "--json")
+    assert command("compare", "--methods", "ann,plain", *small).code == 0
+    added = command("compare", "--methods", "synaptic-penalty", "--strength", "1,2", "--resume", *small)
+    records = json.loads(added.out)["records"]
+    assert [r["method"] for r in records] == ["ann", "plain", "synaptic-penalty", "synaptic-penalty"]
+    assert sorted(r["chosen"] for r in records[2:]) == [False, True]
+    other = ("--epochs", "2", *small[2:])
+    assert "another epochs" in command("compare", "--methods", "ecc", "--pool", "avg", "--resume", *other).err
+
+
+def test_a_measurement_is_a_record(command, tmp_path):
+    run = command("train", "plain", "--epochs", "1", "--limit-train", "64", "--out", tmp_path / "t", "--json")
+    (record,) = json.loads(run.out)["records"]
+    assert command("measure", record["model"], "--out", tmp_path / "m").code == 0
+    measured = json.loads((tmp_path / "m" / "record.json").read_text())
+    same = ("method", "network", "dataset", "seed", "options", "accuracy", "acs")
+    assert {k: measured[k] for k in same} == {k: record[k] for k in same}
+    assert command("report", tmp_path / "m" / "record.json", "--out", tmp_path / "m").code == 0
+    assert "Alpaydin" in command("cite", tmp_path / "m" / "record.json").out
+
+
+def test_a_methods_own_steps_win(command, tmp_path):
+    small = ("--epochs", "1", "--limit-train", "64", "--timesteps", "2", "--out", tmp_path / "t", "--json")
+    run = command("compare", "--methods", "plain,ecc", "--option.ecc:timesteps", "3", *small)
+    assert {r["method"]: r["timesteps"] for r in json.loads(run.out)["records"]} == {"ann": 1, "plain": 2, "ecc": 3}
+
+
+def test_a_strength_that_nobody_has_is_refused(command, tmp_path):
+    said = command("train", "plain", "--strength", "3", "--out", tmp_path / "t")
+    assert said.code == 2 and "--strength is for penalties" in said.err
+
+
+@pytest.mark.parametrize("content", ["{", "[1]\n", '{"method": "x"}\n'])
+def test_resume_over_foreign_records(command, tmp_path, content):
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t" / "records.jsonl").write_text(content)
+    said = command("train", "plain", "--resume", "--out", tmp_path / "t")
+    assert said.code == 2 and "does not hold records of runs" in said.err

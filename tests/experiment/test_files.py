@@ -60,13 +60,16 @@ def test_data_are_on_disk_before_the_name_changes(tmp_path, monkeypatch):
 
 def test_sweep_takes_only_what_killed_processes_left(tmp_path):
     kept = [".hidden", ".hidden.tmp", "notes.tmp", "a.1.tmp", "record.json"]
-    (tmp_path / "runs").mkdir()
+    run, other = tmp_path / "runs" / "plain_seed-0", tmp_path / "mine"
+    run.mkdir(parents=True)
+    other.mkdir()
     for name in kept:
-        (tmp_path / "runs" / name).touch()
-    (tmp_path / "runs" / ".record.json.4711.tmp").touch()
-    (tmp_path / ".records.jsonl.12.tmp").touch()
+        (run / name).touch()
+    for left in (run / ".record.json.4711.tmp", tmp_path / ".records.jsonl.12.tmp", other / ".record.json.1.tmp"):
+        left.touch()
     sweep(tmp_path)
-    assert names(tmp_path) == ["runs"] and names(tmp_path / "runs") == sorted(kept)
+    assert names(tmp_path) == ["mine", "runs"] and names(run) == sorted(kept)
+    assert names(other) == [".record.json.1.tmp"], "what is not of a run is not ours"
 
 
 def test_writable_folder(tmp_path):

@@ -44,7 +44,7 @@ def test_a_wrong_setting_is_refused(wrong, hint):
 
 def test_open_settings_are_decided_by_the_dataset():
     digits, mnist = Training().decided(), Training(data="mnist").decided()
-    assert (digits.epochs, digits.batch_size) == (40, 64) and (mnist.epochs, mnist.batch_size) == (10, 128)
+    assert (digits.epochs, digits.batch_size) == (60, 64) and (mnist.epochs, mnist.batch_size) == (10, 128)
     mine = Training(epochs=3, batch_size=5).decided()
     assert (mine.epochs, mine.batch_size) == (3, 5) and mine.decided() == mine
 

@@ -97,7 +97,7 @@ def test_a_run_of_two_processes_leaves_the_model_that_it_reports(tmp_path):
     first, second = group(2, "-m", "picojoule.cli", *TRAIN, "--out", str(tmp_path / "two"))
     assert second.stdout == "", "one process prints"
     (record,) = json.loads(first.stdout)["records"]
-    again = measured(load_model(record["model"]), load("digits"), ["horowitz-45nm-fp32"], "cpu", 0, record["model"])
+    again = measured(load_model(record["model"]), {}, load("digits"), ["horowitz-45nm-fp32"], "cpu", 0, record["model"])
     for key in ("accuracy", "acs", "macs", "silent_fraction", "layers"):
         expected = record[key]
         if key == "layers":

@@ -26,8 +26,9 @@ def test_text_table_is_aligned_and_labelled() -> None:
     assert all(line[end - 1].isdigit() and line[end] == " " for line in lines[2:8])
     assert sum("*" in line for line in lines[2:8]) == 2
     assert "91.85 ± 0.06" in lines[2] and "5,163" in lines[2]
-    assert "seeds 0, 1, 2; commit abc1234" in lines[-2]
-    assert "arithmetic only" in lines[-1]
+    footer = "\n".join(lines[9:])
+    assert "seeds 0, 1, 2; commit abc1234" in footer and "Energy per sample, arithmetic only" in footer
+    assert lines[-1] == read_records(MADE_UP)[0]["split_note"], "the split stands beside the accuracy"
 
 
 def test_markdown_table_has_one_line_per_row_and_a_footer() -> None:

@@ -30,7 +30,7 @@ app.command(
 app.command("picojoule.cli.train:train", name="train", help="Train one method.")
 app.command("picojoule.cli.measure:measure", name="measure", help="Operations and joules of a saved model.")
 app.command("picojoule.cli.report:report", name="report", help="Page and tables from records.")
-app.command("picojoule.cli.cite:cite", name="cite", help="Citations of methods, prices and data.")
+app.command("picojoule.cli.cite:cite", name="cite", help="References of methods and prices, or of what records used.")
 app.command("picojoule.cli.doctor:doctor", name="doctor", help="What is installed and active.")
 
 

@@ -38,6 +38,7 @@ def measure(
     from picojoule.energy.price import hardware as price_list
     from picojoule.errors import BadInput
     from picojoule.exchange import load as load_model
+    from picojoule.exchange import read_notes
     from picojoule.experiment.measured import measured
 
     names = [name.strip() for name in hardware.split(",") if name.strip()]
@@ -54,7 +55,7 @@ def measure(
             f"{model} takes images of shape {network.input_shape}, {data} has {dataset.input_shape}; "
             "give the --data the model was trained on"
         )
-    record = measured(network, dataset, names, device, seed, str(model))
+    record = measured(network, read_notes(model), dataset, names, device, seed, str(model))
     if out is not None:
         from json import dumps
 

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,8 @@ def _maker(names: list[str], strengths: tuple[float, ...], options: dict[str, st
     for name in names:
         method_class(name)
     check_options(names, options)
+    if strengths and not any("strength" in {f.name for f in fields(method_class(name))} for name in names):
+        raise BadInput(f"--strength is for penalties; {', '.join(names)} has none: leave it out")
 
     def every_strength(name: str) -> list[Any]:
         methods = [make(name, strength, options) for strength in strengths or (None,)]

@@ -138,7 +138,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
             tensors = {key: file.get_tensor(key) for key in file.keys()}
         description = json.loads(metadata["picojoule"])
         version = description["picojoule"]
-    except (SafetensorError, OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (SafetensorError, OSError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadInput(f"{path} is corrupt or no .safetensors file: {error}") from error
     except (KeyError, TypeError):
         raise BadInput(f"{path} holds weights but no picojoule network description") from None

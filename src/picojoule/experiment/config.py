@@ -23,7 +23,7 @@ class Training:
         pool: max or avg; avg when a method of the table needs it (ecc), else max.
         encoder: constant-current (first layer computed once), direct, bernoulli or latency.
         readout: mean, spike-count, last-membrane or max-membrane.
-        epochs: Passes over the training images; 40 for digits, else 10.
+        epochs: Passes over the training images; 60 for digits, else 10.
         lr: Learning rate of Adam, annealed to 0 by a cosine.
         batch_size: Images per step, over all processes; 64 for digits, else 128.
         precision: fp32, or bf16 (autocast in training; evaluation is always float32).
@@ -68,17 +68,13 @@ class Training:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise BadInput(f"expected --{name.replace('_', '-')} of at least {least}, got {value}")
-        if not self.lr > 0:
+        if not 0 < self.lr < 1e30:
             raise BadInput(f"expected --lr above 0, got {self.lr}")
 
     def decided(self) -> "Training":
         """A copy in which what was left open has the dataset's default (digits are small and want more steps)."""
-        small = self.data == "digits"
-        return replace(
-            self,
-            epochs=self.epochs or (40 if small else 10),
-            batch_size=self.batch_size or (64 if small else 128),
-        )
+        epochs, batch_size = (60, 64) if self.data == "digits" else (10, 128)
+        return replace(self, epochs=self.epochs or epochs, batch_size=self.batch_size or batch_size)
 
     def as_json(self) -> dict[str, Any]:
         """The settings that decide the result; folders and device are left out."""

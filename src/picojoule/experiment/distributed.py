@@ -11,8 +11,13 @@ from picojoule.energy.measure import Tally
 
 def join_processes(device: torch.device) -> None:
     """Join the group that torchrun set up; nothing to do in a single process."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+    if processes_asked() > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+
+
+def processes_asked() -> int:
+    """How many processes torchrun started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def leave_processes() -> None:
@@ -60,7 +65,7 @@ def any_process(flag: bool) -> bool:
     """Whether the flag is set in some process: all of them learn the same answer."""
     if not dist.is_initialized():
         return flag
-    shared = torch.tensor(float(flag))
+    shared = torch.tensor(float(flag), device="cuda" if dist.get_backend() == "nccl" else "cpu")
     dist.all_reduce(shared, dist.ReduceOp.MAX)
     return bool(shared)
 

@@ -14,6 +14,7 @@ import torch
 import picojoule
 from picojoule.energy.measure import EnergyReport
 from picojoule.energy.price import hardware
+from picojoule.errors import BadInput
 from picojoule.files import write_text
 from picojoule.graph import Site
 from picojoule.kinds import Events
@@ -100,8 +101,16 @@ def write_records(path: Path, records: list[Record]) -> None:
 
 
 def read_lines(path: Path) -> list[Record]:
-    """The records of an earlier table; none if there is no file."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    """The records of an earlier table; none if there is no file. Raises BadInput for anything else in it."""
+    if not path.exists():
+        return []
+    try:
+        found = [json.loads(line) for line in path.read_text().splitlines()]
+        if not all({"run", "config", "pool"} <= record.keys() for record in found):
+            raise ValueError("a line is no record of a run")
+    except (ValueError, AttributeError, OSError) as error:
+        raise BadInput(f"{path} does not hold records of runs ({error}); choose another --out") from None
+    return found
 
 
 def _layers(report: EnergyReport) -> list[Record]:

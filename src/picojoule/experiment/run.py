@@ -20,6 +20,8 @@ from picojoule.graph import observe
 from picojoule.networks import Network
 
 MODEL_FILE = "model.safetensors"
+NOTED = ("method", "network", "dataset", "seed", "strength", "options", "pool", "encoder", "readout")
+"""What a model file says of itself, so that a later measurement is a record like the first."""
 
 
 def run(job: Job, parent: Record | None = None) -> Record:
@@ -35,7 +37,7 @@ def run(job: Job, parent: Record | None = None) -> Record:
         network, history, seconds = _deploy(job, parent, bar)
     record = _record(job, network) | {"history": history, "wall_s": round(seconds, 3)}
     if rank() == 0:
-        notes = {"method": job.method.name, "data": job.setting.data.name}
+        notes = {key: record[key] for key in NOTED}
         save_model(network, job.folder / MODEL_FILE, notes)
         write_text(job.folder / "record.json", json.dumps(record, sort_keys=True))
         (job.folder / CHECKPOINT_FILE).unlink(missing_ok=True)
@@ -95,7 +97,7 @@ def _record(job: Job, network: Network) -> Record:
         "config": setting.training.as_json(),
         "run": job.name,
         "model": str(job.folder / MODEL_FILE),
-        "cite": list(method.cite),
+        "cite": [*method.cite, data.citation],
         "fingerprint": job.fingerprint,
     }
 

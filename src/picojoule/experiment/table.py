@@ -9,7 +9,7 @@ import torch
 from picojoule.data import limited, load
 from picojoule.errors import BadInput
 from picojoule.experiment.config import Training
-from picojoule.experiment.distributed import barrier, join_processes, leave_processes, rank
+from picojoule.experiment.distributed import barrier, join_processes, leave_processes, processes_asked, rank
 from picojoule.experiment.job import Job, Setting
 from picojoule.experiment.memory import reuse_pages
 from picojoule.experiment.method import Method
@@ -50,6 +50,8 @@ def run_table(
     for method in methods:  # what cannot be built fails before anything is written
         if method.parent is None:
             method.build(setting.definition(method))
+    if (training.batch_size or 0) < 2 * processes_asked():
+        raise BadInput(f"expected --batch-size of at least 2 per process, got {training.batch_size}")
     if training.page_reuse:
         reuse_pages()
     join_processes(device)
@@ -64,25 +66,37 @@ def run_table(
 
 def _run_all(methods: list[Method], setting: Setting, seeds: tuple[int, ...]) -> list[Record]:
     path = setting.out / "records.jsonl"
-    before = read_lines(path)
-    records: list[Record] = []
+    records = {record["run"]: record for record in _of_this_table(path, setting)}
     for seed in seeds:
         parents: dict[str, Record] = {}
         for method in methods:
             record = run(Job(setting, method, seed), parents[method.parent] if method.parent else None)
             parents.setdefault(method.name, record)
-            records.append(record)
-            _write(path, before, records)
-    mark_chosen(records)
-    _write(path, before, records)
-    return records
+            records[record["run"]] = record
+            _write(path, records)
+    mark_chosen(list(records.values()))
+    _write(path, records)
+    return list(records.values())
 
 
-def _write(path: Path, before: list[Record], records: list[Record]) -> None:
-    """Write the records, and those of other runs that the file held before."""
+def _of_this_table(path: Path, setting: Setting) -> list[Record]:
+    """The records that the table holds already. Raises BadInput if they were made with other settings."""
+    found = read_lines(path)
+    same = ("data", "network", "encoder", "readout", "epochs", "lr", "batch_size", "precision", "limit_train")
+    config = setting.training.as_json()
+    for record in found:
+        differing = [key for key in same if record["config"].get(key) != config[key]]
+        differing += ["pool"] if record["pool"] != setting.pool else []
+        if differing:
+            raise BadInput(
+                f"{path} holds runs with another {', '.join(differing)}; give the same settings or choose another --out"
+            )
+    return found
+
+
+def _write(path: Path, records: dict[str, Record]) -> None:
     if rank() == 0:
-        done = {record["run"] for record in records}
-        write_records(path, [r for r in before if r["run"] not in done] + records)
+        write_records(path, list(records.values()))
 
 
 def common_pool(methods: list[Method], asked: str | None) -> str:

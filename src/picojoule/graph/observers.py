@@ -36,6 +36,7 @@ class SynapseObserver(nn.Module):
             macs = self._weigh(x.detach() != 0, 1)
             none = torch.zeros_like(macs)
             return SynapseRecord(self.site, none, none, macs, dense, None)
+        self._check_events(x, kind)
         n = magnitudes(x, kind)
         acs = self._weigh(n, kind.most)
         graded = acs.detach() if kind.most == 1 else self._weigh(n.detach() != 0, 1)
@@ -44,6 +45,19 @@ class SynapseObserver(nn.Module):
 
     def _weigh(self, n: Tensor, most: int | None) -> Tensor:
         return weighted_sum(n, self.synapses, self.batch, most)
+
+    def _check_events(self, x: Tensor, kind: Events) -> None:
+        """A guard, not a classification: what structure promised must hold, or a count would be wrong in silence."""
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return
+        n = x if kind.quantum == 1 else x / kind.quantum
+        whole = torch.isclose(n, n.round(), rtol=0, atol=1e-3) if kind.quantum != 1 else n == n.round()
+        if not bool(whole.all()) or (not kind.signed and bool((n < -0.5).any())):
+            raise BadInput(
+                f"{self.site.name}: expected {'' if kind.signed else 'non-negative '}whole multiples of "
+                f"{kind.quantum:g} (events), got other values; declare the kind of the inputs as it is, or observe "
+                "again with an example of this size"
+            )
 
     def _check(self, x: Tensor) -> None:
         windows = len(self.windowed)

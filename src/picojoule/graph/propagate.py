@@ -37,6 +37,22 @@ def infer_kinds(graph: fx.GraphModule, inputs: Kind, declared: dict[type[nn.Modu
             node.meta["kind"] = None
         else:
             node.meta["kind"] = _kind(node, module, [n.meta["kind"] for n in sources], declared)
+            if _is_in_place(node):
+                _change_aliases(sources[0], node.meta["kind"])
+
+
+def _is_in_place(node: fx.Node) -> bool:
+    name = str(getattr(node.target, "__name__", node.target))
+    return node.target in _IN_PLACE or (node.op == "call_method" and name.endswith("_") and not name.endswith("__"))
+
+
+def _change_aliases(node: fx.Node, kind: Kind) -> None:
+    """An in-place operation changed `node`, and what `node` is a view of: they hold `kind` now."""
+    while isinstance(node.meta["kind"], Events):
+        node.meta["kind"] = kind
+        if _RULES.get(node.target) is not _keep or not node.all_input_nodes:
+            return
+        node = node.all_input_nodes[0]
 
 
 def operands(node: fx.Node) -> list[fx.Node]:
@@ -104,6 +120,8 @@ def _subtract(node: fx.Node, module: nn.Module | None, kinds: list[Kind]) -> Kin
 
 
 def _side_by_side(node: fx.Node, module: nn.Module | None, kinds: list[Kind]) -> Kind:
+    if any(n.meta["kind"] is None and n.meta["carries"] for n in operands(node)):
+        return _forget(node, module, kinds)
     return _join(kinds, max)
 
 
@@ -142,6 +160,8 @@ def _negate(node: fx.Node, module: nn.Module | None, kinds: list[Kind]) -> Kind:
 def _average(node: fx.Node, module: nn.Module | None, kinds: list[Kind]) -> Kind:
     if isinstance(kinds[0], Values):
         return kinds[0]
+    if node.meta["batch"] is None and node.all_input_nodes[0].meta["batch"] is not None:
+        return Values("an average over the batch has no quantum of its own")
     window = _window(node, module)
     if window is None:
         return Values("an average over windows of unequal size has no common quantum")
@@ -207,6 +227,7 @@ def _upsample(node: fx.Node, module: nn.Module | None, kinds: list[Kind]) -> Kin
     return kinds[0] if mode == "nearest" else _forget(node, module, kinds)
 
 
+_IN_PLACE = (operator.iadd, operator.isub, operator.imul, operator.itruediv)
 _DIVISIONS = (operator.truediv, torch.div, "div")
 _AVERAGE_POOLS: dict[Any, int] = {
     nn.AvgPool1d: 1,

@@ -51,7 +51,8 @@ def check_options(names: list[str], options: dict[str, str]) -> None:
 
 
 def _parsed(field: str, text: str, kind: Any) -> Any:
+    name = getattr(kind, "__name__", str(kind)).removesuffix(" | None")
     try:
-        return {"int": int, "float": float, "str": str}.get(getattr(kind, "__name__", str(kind)), str)(text)
+        return {"int": int, "float": float}.get(name, str)(text)
     except ValueError:
         raise BadInput(f"expected a number for option {field}, got {text!r}") from None

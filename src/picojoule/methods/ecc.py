@@ -26,11 +26,11 @@ class ECC(Method):
     `residual` of its threshold, which turns the floor of the count into rounding. The image is a constant
     current and the scores are the mean output current, on the ANN's own scale.
 
-    `timesteps` is T; `percentile` of the activations takes the place of the maximum (100: as published);
-    `residual` is tau.
+    `timesteps` is T: this option first, then what the table asks for, then 16; `percentile` of the activations
+    takes the place of the maximum (100: as published); `residual` is tau.
     """
 
-    timesteps: int = 16
+    timesteps: int | None = None
     percentile: float = 99.9
     residual: float = 0.5
 
@@ -43,7 +43,7 @@ class ECC(Method):
     pool: ClassVar[str | None] = "avg"
 
     def __post_init__(self) -> None:
-        if self.timesteps < 1:
+        if self.timesteps is not None and self.timesteps < 1:
             raise BadInput(f"expected timesteps of at least 1, got {self.timesteps}")
         if not 0 < self.percentile <= 100:
             raise BadInput(f"expected a percentile in (0, 100], got {self.percentile}")
@@ -51,8 +51,7 @@ class ECC(Method):
             raise BadInput(f"expected a residual in [0, 1), got {self.residual}")
 
     def definition(self, wanted: Definition, timesteps: int | None) -> Definition:
-        timesteps = timesteps or self.timesteps
-        return replace(wanted, timesteps=timesteps, encoder="constant-current", readout="mean")
+        return replace(wanted, timesteps=self.timesteps or timesteps or 16, encoder="constant-current", readout="mean")
 
     def finish(self, network: Network, calibration: Sequence[Tensor], definition: Definition) -> Network:
         graph = fold_batch_norm(network.graph_module)

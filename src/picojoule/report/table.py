@@ -77,6 +77,7 @@ def _footer(rows: Sequence[Row]) -> list[str]:
     return [
         "; ".join(f"{name} {', '.join(values)}" for name, values in known.items() if values) + ".",
         f"Energy per sample, {scope(rows)}, by the prices of {prices}.",
+        *dict.fromkeys(str(run["split_note"]) for run in runs if run.get("split_note")),
     ]
 
 
