@@ -80,7 +80,7 @@ def test_a_run_is_named_by_what_differs_from_the_defaults():
 
     assert run_name(make("plain"), 3) == "plain_seed-3"
     assert run_name(make("synaptic-penalty", 2.0, {"p": "2"}), 0) == "synaptic-penalty_strength-2.0_p-2_seed-0"
-    assert run_name(make("synaptic-penalty", 1.5), 0) == "synaptic-penalty_seed-0"
+    assert run_name(make("synaptic-penalty", 1.0), 0) == "synaptic-penalty_seed-0"
 
 
 def test_the_fingerprint_changes_with_everything_that_decides_the_result():

@@ -23,7 +23,7 @@ class SynapticPenalty(Method):
     penalty is ramped linearly over the epochs. `p` is the power on events.
     """
 
-    strength: float = 1.5
+    strength: float = 1.0
     p: int = 1
     decay: float = 0.5
     surrogate: str = "triangle"
