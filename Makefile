@@ -21,7 +21,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 run: $(READY)
-	@echo "== comparing an ANN with spiking networks on the built-in digits, three seeds (about two minutes)"
+	@echo "== comparing an ANN with spiking networks on the built-in digits, three seeds (about a minute)"
 	$(BIN)/picojoule compare --data digits --seeds 0,1,2 --out $(OUT)
 
 test: $(READY)

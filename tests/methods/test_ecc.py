@@ -159,3 +159,20 @@ def test_what_is_no_chain_is_refused(part, hint):
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(BadInput, match=f"expected .*{next(iter(options))}"):
         ECC(**options)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [Timewise(nn.Conv2d(1, 2, 3)), Timewise(nn.AvgPool2d(2)), nn.ReLU()],
+        [Timewise(nn.Conv2d(1, 2, 3)), nn.ReLU(), nn.ReLU()],
+    ],
+    ids=["pool before ReLU", "ReLU twice"],
+)
+def test_an_order_that_it_would_convert_wrongly_is_refused(parts):
+    chain = nn.Sequential(AddTime(), *parts, nn.Flatten(2), nn.LazyLinear(3), MeanReadout())
+    chain(torch.rand(1, 1, 8, 8))
+    network = Network(chain, (1, 8, 8), 3)
+    wanted = Definition("small-cnn", (1, 8, 8), 3, 4, "avg")
+    with pytest.raises(BadInput, match="ReLU right behind conv or linear"):
+        ECC().finish(network.eval(), [torch.rand(5, 1, 8, 8)], wanted)

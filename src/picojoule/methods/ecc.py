@@ -59,37 +59,35 @@ class ECC(Method):
         fires = [n for n in graph.graph.nodes if isinstance(module_of(graph, n), nn.ReLU | nn.AvgPool2d)]
         largest = largest_values(graph, fires, calibration, self.percentile)
         scale = 1.0  # what one event, or a unit of input current, stands for in the ANN
-        pending: list[nn.Linear | nn.Conv2d] = []
+        driving: nn.Linear | nn.Conv2d | None = None  # the layer whose current has met no neuron yet
         for node in list(graph.graph.nodes):
             layer = module_of(graph, node)
             if isinstance(layer, nn.Linear | nn.Conv2d):
-                _scale_weights(layer, scale)
-                scale, pending = 1.0, [layer]
-            elif isinstance(layer, nn.ReLU):
+                _scale(layer, weight=scale)
+                scale, driving = 1.0, layer
+            elif isinstance(layer, nn.ReLU | nn.AvgPool2d):
+                if (driving is None) == isinstance(layer, nn.ReLU):
+                    raise BadInput(
+                        f"ecc expects ReLU right behind conv or linear, and pooling behind ReLU; see {node.name}"
+                    )
                 own = max(largest[node], 1e-12)
-                _normalise(pending, own)
-                replace_layer(graph, node, IAF(v_initial=self.residual))
-                scale, pending = own, []
-            elif isinstance(layer, nn.AvgPool2d):
-                own = max(largest[node], 1e-12)
-                neuron = IAF(own / scale, v_initial=self.residual * own / scale)
-                insert_after(graph, node, f"{node.target}_iaf", neuron)
-                scale = own
+                if driving is not None:
+                    _scale(driving, weight=1 / own, bias=1 / own)
+                    replace_layer(graph, node, IAF(v_initial=self.residual))
+                else:
+                    threshold = own / scale
+                    neuron = IAF(threshold, v_initial=self.residual * threshold)
+                    insert_after(graph, node, f"{node.target}_iaf", neuron)
+                scale, driving = own, None
         converted = Network(recompiled(graph), network.input_shape, network.classes)
         return converted.with_timesteps(definition.timesteps)
 
 
 @torch.no_grad()
-def _scale_weights(layer: nn.Linear | nn.Conv2d, scale: float) -> None:
-    layer.weight.mul_(scale)
-
-
-@torch.no_grad()
-def _normalise(layers: list[nn.Linear | nn.Conv2d], largest: float) -> None:
-    for layer in layers:
-        layer.weight.div_(largest)
-        if layer.bias is not None:
-            layer.bias.div_(largest)
+def _scale(layer: nn.Linear | nn.Conv2d, weight: float, bias: float = 1.0) -> None:
+    layer.weight.mul_(weight)
+    if layer.bias is not None:
+        layer.bias.mul_(bias)
 
 
 def _refuse_what_is_not_a_chain(graph: fx.GraphModule) -> None:
