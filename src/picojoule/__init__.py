@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from picojoule.graph import observe as observe
     from picojoule.kinds import Events as Events
     from picojoule.kinds import Values as Values
+    from picojoule.metering import Meter as Meter
+    from picojoule.metering import meter as meter
     from picojoule.networks import Definition as Definition
     from picojoule.networks import Network as Network
     from picojoule.networks import build as build
@@ -49,6 +51,7 @@ _HOMES = {
     "picojoule.exchange": ("load", "save"),
     "picojoule.graph": ("Activity", "observe"),
     "picojoule.kinds": ("Events", "Values"),
+    "picojoule.metering": ("Meter", "meter"),
     "picojoule.networks": ("Definition", "Network", "build"),
     "picojoule.neurons": ("IAF", "LIF"),
 }

@@ -9,6 +9,10 @@ class FailedRun(RuntimeError):
     """A run that was asked for correctly could not be finished, e.g. its loss became NaN (exit code 1)."""
 
 
+class MissedLimit(RuntimeError):
+    """A budget or a gate was checked as asked, and missed (exit code 3)."""
+
+
 class UntraceableModel(BadInput):
     """The model's forward pass cannot be traced into a graph."""
 

@@ -74,6 +74,9 @@ def _by_time(x: Tensor, batch: int, axes: int) -> np.ndarray:
     return x.double().unflatten(0, (-1, batch)).numpy()
 
 
+CHECKED = QUANTITIES[: QUANTITIES.index("outputs")]
+
+
 def _row(counted: Any, name: str, quantity: str) -> tuple[float, float]:
     layer, kind = counted.layers.index(name), QUANTITIES.index(quantity)
     return counted.sums[kind, layer].item(), counted.squares[kind, layer].item()
@@ -90,15 +93,19 @@ def _check(case: Case) -> None:
     counted = count(activity)
     assert set(counted.layers) == {row.row for row in case.rows}
     for name in counted.layers:
-        totals = np.zeros((samples, len(QUANTITIES)))
+        totals = np.zeros((samples, len(CHECKED)))
         for row in (r for r in case.rows if r.row == name):
             for tensor in entered[row.tap]:
-                found = oracle.operations(row.layer, _by_time(tensor, samples, row.layer.axes), row.quantum)
-                for b, o in enumerate(found):
-                    values = row.quantum is None
-                    dense = (o.dense, 0) if values else (0, o.dense * row.most)
-                    totals[b] += (o.acs, o.graded_events, o.macs, *dense)
-        for q, quantity in enumerate(QUANTITIES):
+                x = _by_time(tensor, samples, row.layer.axes)
+                for b, o in enumerate(oracle.operations(row.layer, x, row.quantum)):
+                    sent = x[:, b]
+                    if row.quantum is None:
+                        dense, entered_here = (o.dense, 0), (0, np.count_nonzero(sent), 0, sent.size)
+                    else:
+                        events = np.abs(sent).sum() / row.quantum
+                        dense, entered_here = (0, o.dense * row.most), (events, 0, sent.size, 0)
+                    totals[b] += (o.acs, o.graded_events, o.macs, *dense, o.dense, *entered_here)
+        for q, quantity in enumerate(CHECKED):
             expected = totals[:, q].sum(), (totals[:, q] ** 2).sum()
             assert _row(counted, name, quantity) == expected, (name, quantity)
     assert counted.samples == samples and counted.sums.sum() > 0

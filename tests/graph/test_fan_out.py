@@ -9,7 +9,7 @@ from picojoule.graph.shapes import BatchAxis
 
 
 def _map(layer: nn.Module, *shape: int) -> torch.Tensor:
-    synapses = fan_out(with_ones(layer), shape)
+    synapses = fan_out(with_ones(layer), shape).synapses
     return synapses.expand(shape)
 
 
@@ -43,10 +43,12 @@ def test_maps_of_the_method_dossier(layer, shape, rows, total):
 
 
 def test_linear_and_constant_axes():
-    assert fan_out(with_ones(nn.Linear(5, 7)), (2, 3, 5)).tolist() == [[[7.0]]]
-    assert fan_out(with_ones(nn.Conv2d(3, 4, 1)), (2, 3, 6, 6)).shape == (1, 1, 1, 1)
-    assert fan_out(with_ones(nn.Conv2d(3, 4, 3, padding=1)), (2, 3, 6, 6)).shape == (1, 1, 6, 6)
-    assert fan_out(with_ones(nn.Conv2d(4, 4, 3, padding=(0, 1), groups=2)), (2, 4, 6, 6)).unique().tolist() == [
+    assert fan_out(with_ones(nn.Linear(5, 7)), (2, 3, 5)).synapses.tolist() == [[[7.0]]]
+    assert fan_out(with_ones(nn.Conv2d(3, 4, 1)), (2, 3, 6, 6)).synapses.shape == (1, 1, 1, 1)
+    assert fan_out(with_ones(nn.Conv2d(3, 4, 3, padding=1)), (2, 3, 6, 6)).synapses.shape == (1, 1, 6, 6)
+    assert fan_out(
+        with_ones(nn.Conv2d(4, 4, 3, padding=(0, 1), groups=2)), (2, 4, 6, 6)
+    ).synapses.unique().tolist() == [
         4.0,
         6.0,
         8.0,
@@ -68,7 +70,7 @@ def test_weights_and_gradients_of_the_layer_are_left_alone(training):
 def test_zero_weights_are_synapses_too():
     layer = nn.Linear(3, 4)
     nn.init.zeros_(layer.weight)
-    assert fan_out(with_ones(layer), (1, 3)).item() == 4
+    assert fan_out(with_ones(layer), (1, 3)).synapses.item() == 4
 
 
 @pytest.mark.parametrize(
@@ -102,7 +104,7 @@ def test_weighted_sum_of_a_folded_batch_is_time_major():
 
 
 def test_dense_synapses_per_sample():
-    synapses = fan_out(with_ones(nn.Conv2d(1, 4, 3, padding=1)), (2, 1, 4, 4))
+    synapses = fan_out(with_ones(nn.Conv2d(1, 4, 3, padding=1)), (2, 1, 4, 4)).synapses
     of_one = float(synapses.sum())
     assert dense_synapses(torch.Size((7, 1, 4, 4)), synapses, of_one, BatchAxis(0, 1)) == 400
     assert dense_synapses(torch.Size((6, 1, 4, 4)), synapses, of_one, BatchAxis(0, 3)) == 1200

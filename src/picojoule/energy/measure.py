@@ -1,136 +1,125 @@
-"""Measure a model: operations, joules and neuron health over a data set, from one pass."""
+"""Measure a model: operations, joules, baselines and neuron health over a data set, from one pass."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
-from picojoule.energy.count import OpCounts, count
-from picojoule.energy.health import Health, health_of
-from picojoule.energy.price import Energy, hardware
-from picojoule.errors import BadInput
-from picojoule.graph import Activity, Observed, Site, observe
+from picojoule.energy import price
+from picojoule.energy.conventions import Conventions
+from picojoule.energy.energy_report import EnergyReport
+from picojoule.energy.tally import Tally
+from picojoule.errors import BadInput, UncountedLayer
 from picojoule.graph.shapes import evaluating
 from picojoule.kinds import Kind, Values
+from picojoule.metering import ChangedPath, KeptState, Meter, meter
 
-
-@dataclass(frozen=True)
-class EnergyReport:
-    """What one measurement found, all per sample. `accuracy` is a fraction, or None without labels.
-
-    `uncounted` lists what could not be counted; `energy_pj` does not contain it.
-    """
-
-    counts: OpCounts
-    energy_pj: dict[str, Energy]
-    health: tuple[Health, ...]
-    sites: tuple[Site, ...]
-    uncounted: tuple[str, ...]
-    accuracy: float | None
-
-    @property
-    def silent_fraction(self) -> float:
-        """Share of neurons that sent nothing over the whole data set."""
-        neurons = sum(h.neurons for h in self.health)
-        return sum(h.silent_fraction * h.neurons for h in self.health) / neurons if neurons else 0.0
-
-    def __str__(self) -> str:
-        lines = [
-            f"{name}: {e.value / 1e3:.4g} nJ per sample ({hardware(name).scope})" for name, e in self.energy_pj.items()
-        ]
-        lines += [f"{q}: {float(self.counts.total(q)):.6g} per sample" for q in ("acs", "macs", "dense_macs")]
-        lines += [f"not counted: {what}" for what in self.uncounted]
-        return "\n".join(lines)
+HARDWARE = "horowitz-45nm-fp32"
 
 
 def measure(
     model: nn.Module,
     batches: Iterable[Tensor | tuple[Tensor, Tensor]],
-    hardware: str | Iterable[str] = "horowitz-45nm-fp32",
+    hardware: str | Path | Iterable[str | Path] = HARDWARE,
     inputs: Kind = Values(),  # noqa: B008  (frozen)
     batch_dim: int = 0,
     *,
     spiking: tuple[type[nn.Module], ...] = (),
+    values: tuple[type[nn.Module], ...] = (),
     strict: bool = False,
+    run: Callable[[nn.Module, Tensor], Any] | None = None,
+    scores: Callable[[Any], Tensor] | None = None,
+    conventions: Iterable[str] = (),
+    ann_density: float | None = None,
+    skip_zero_weights: bool = False,
 ) -> EnergyReport:
-    """Run `model` once over `batches` of x or (x, y) in evaluation mode and report operations and energy.
+    """Run any torch model once over `batches` of x or (x, y) in evaluation mode; report operations and energy.
 
-    `inputs` is the kind of x, `hardware` one or several price lists. The model is left as it was. Models of
-    this package and models that `torch.fx` can trace are measured; others raise UntraceableModel. `spiking`
-    and `strict` are those of `observe`.
+    `inputs` is the kind of x and `batch_dim` its batch axis, `hardware` one or several price lists: names, or paths
+    of `.toml` files. `spiking` and `values` name module types whose output is stated to be unit events, or values,
+    instead of followed. With `strict` something that cannot be counted raises UncountedLayer; else it is listed.
+
+    `run(model, x)` is how the model is called, if not as `model(x)`: as often as there are time steps, for a model
+    of one step. `scores` makes scores `[B, classes]` of what that returns; they are needed for the accuracy alone.
+    `conventions` are tools whose numbers are to be shown beside. `ann_density` is the share of non-zero activations
+    of the sparse ANN baseline. Zero weights are synapses unless `skip_zero_weights`.
+
+    The model is left as it was. State that modules keep inside is put back after every batch to what it was before
+    the first, so that every batch starts from the same state. Raises BadInput for what cannot be measured.
     """
-    names = _known([hardware] if isinstance(hardware, str) else hardware)
-    tally = Tally()
-    observed: Observed | None = None
-    with torch.no_grad(), evaluating(model):
+    lists = prices(hardware)
+    if not isinstance(model, nn.Module):
+        raise BadInput(f"expected a torch module to measure, got {type(model).__name__}")
+    seen = _Seen(model, run, scores)
+    with ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(evaluating(model))
+        state = stack.enter_context(KeptState(model))
+        tools = stack.enter_context(Conventions(conventions, model)) if conventions else None
+        watch = {"spiking": spiking, "values": values, "skip_zero_weights": skip_zero_weights}
+        watch |= {"steps_outside": run is not None, "probes": (tools,) if tools else ()}
+        found: Meter = stack.enter_context(meter(model, inputs, batch_dim, **watch))
         for batch in batches:
-            x, y = batch if isinstance(batch, tuple | list) else (batch, None)
+            x, y = _parts(batch)
             if x.shape[batch_dim] == 0:
                 continue
-            if observed is None:
-                observed = observe(model, x, inputs, batch_dim=batch_dim, spiking=spiking, strict=strict)
-            output, activity = observed(x)
-            tally.add(activity, output, y)
-    if observed is None:
-        raise BadInput("cannot measure over no batches: batches was empty")
-    return tally.report(observed, names)
+            try:
+                seen.present(found, x, y)
+            except ChangedPath:  # it depends on the data what the model computes
+                state.restore()
+                seen.present(found, x, y)
+            state.restore()
+            if tools is not None:
+                tools.end_batch(x.shape[batch_dim])
+            if strict and found.uncounted:
+                raise UncountedLayer(f"cannot count every operation of {type(model).__name__}: {found.uncounted[0]}")
+        report = seen.tally.report(found.sites, found.uncounted, lists, ann_density=ann_density)
+        return report if tools is None else replace(report, conventions=tools.results(report.counts))
 
 
-def _known(names: Iterable[str]) -> list[str]:
-    """The names of price lists, all of which exist."""
-    return [hardware(name).name for name in names]
+def prices(names: str | Path | Iterable[str | Path]) -> list[price.Hardware]:
+    """The price lists asked for. Raises BadInput, with the nearest name, if there is no such list."""
+    return [price.hardware(name) for name in ([names] if isinstance(names, str | Path) else names)]
 
 
-class Tally:
-    """Adds up activities of a data set; every sum is float64."""
+class _Seen:
+    """Presents batches to a metered model, and adds up what comes out."""
 
-    def __init__(self) -> None:
-        self._counts: OpCounts | None = None
-        self._events: dict[str, tuple[str, Tensor, int]] = {}
-        self._right = self._labelled = 0
+    def __init__(self, model: nn.Module, run: Any, scores: Any):
+        self.tally = Tally()
+        self._model, self._run, self._scores = model, run, scores
 
-    def add(self, activity: Activity, output: Tensor, labels: Tensor | None) -> None:
-        """One batch: its activity, the model's scores `[B, C]`, and labels `[B]` if there are any."""
-        counts = count(activity).detach()
-        self._counts = counts if self._counts is None else self._counts + counts
-        for record in activity.neurons:
-            known = self._events.get(record.name)
-            events = record.events if known is None else known[1] + record.events
-            self._events[record.name] = (record.neuron, events, record.steps)
-        if labels is not None:
-            self._right += int((output.argmax(1) == labels).sum())
-            self._labelled += len(labels)
+    def present(self, found: Meter, x: Tensor, labels: Tensor | None) -> None:
+        output = self._model(x) if self._run is None else self._run(self._model, x)
+        activity = found.activity()
+        self.tally.add(activity, self._scored(output, labels), labels)
 
-    def reduce(self, add_up: Callable[[Tensor], object]) -> None:
-        """Sum over processes; `add_up` replaces a tensor by its sum over all of them, in place."""
-        if self._counts is None:
-            raise BadInput("a process counted no sample: use at least as many samples as processes")
-        c = self._counts
-        kinds = sorted(c.updates)
-        own = [c.samples, self._right, self._labelled, *(c.updates[k] for k in kinds)]
-        numbers = torch.tensor(own, dtype=torch.float64)
-        populations = [events for _, events, _ in self._events.values()]
-        for tensor in (c.sums, c.squares, c.total_squares, numbers, *populations):
-            add_up(tensor)
-        samples, self._right, self._labelled, *updates = numbers.tolist()
-        updates = dict(zip(kinds, updates, strict=True))
-        self._counts = OpCounts(c.layers, c.sums, c.squares, c.total_squares, updates, int(samples))
+    def _scored(self, output: Any, labels: Tensor | None) -> Tensor | None:
+        leaves = [t for t in tree_leaves(output) if isinstance(t, Tensor)]
+        if not leaves:
+            raise BadInput(f"expected {type(self._model).__name__} to return a tensor, got {type(output).__name__}")
+        if any(t.is_floating_point() and bool(t.isnan().any()) for t in leaves):
+            raise BadInput(f"expected numbers from {type(self._model).__name__}, got NaN; check inputs and weights")
+        if labels is None:
+            return None
+        scores = leaves[0] if self._scores is None else self._scores(output)
+        if not isinstance(scores, Tensor) or scores.dim() != 2 or len(scores) != len(labels):
+            shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+            raise BadInput(
+                f"expected scores [B, classes] for {len(labels)} labels, got {shape}; give scores=, a function of the "
+                "model's output, or batches without labels"
+            )
+        return scores
 
-    def report(self, observed: Observed, names: list[str]) -> EnergyReport:
-        """The measurement of everything added so far."""
-        if self._counts is None:
-            raise BadInput("cannot measure over no batches: batches was empty")
-        counts = self._counts
-        health = tuple(
-            health_of(name, neuron, events, steps, counts.samples)
-            for name, (neuron, events, steps) in self._events.items()
-        )
-        return EnergyReport(
-            counts,
-            {name: hardware(name).energy_pj(counts) for name in names},
-            health,
-            observed.sites,
-            observed.uncounted,
-            self._right / self._labelled if self._labelled else None,
-        )
+
+def _parts(batch: Any) -> tuple[Tensor, Tensor | None]:
+    x, y = batch if isinstance(batch, tuple | list) and len(batch) == 2 else (batch, None)
+    if not isinstance(x, Tensor) or not (y is None or isinstance(y, Tensor)):
+        got = f"({type(x).__name__}, {type(y).__name__})" if y is not None else type(x).__name__
+        raise BadInput(f"expected batches of a tensor x or a pair (x, labels), got {got}")
+    return x, y

@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from picojoule.energy.measure import Tally
+from picojoule.energy.tally import Tally
 
 
 def join_processes(device: torch.device) -> None:

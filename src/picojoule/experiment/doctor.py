@@ -10,6 +10,7 @@ import torch
 
 from picojoule.data import NAMES, load
 from picojoule.errors import BadInput
+from picojoule.experiment.power import Found, find_nvml, find_rapl
 from picojoule.experiment.record import provenance
 
 
@@ -26,10 +27,18 @@ def findings(data_dir: Path | None = None) -> dict[str, str]:
         "cuda": cuda,
         "bf16 on this CPU": bf16,
         "kernels": "reference (pure torch)",
+        "joules of the CPU": _sensors(find_rapl()),
+        "joules of the GPU": _sensors(find_nvml()),
         "plotly": version("plotly"),
         "pillow": version("pillow") if find_spec("PIL") else "not installed (needed for cifar10 sheets)",
     }
     return found | {f"data: {name}": _dataset(name, data_dir) for name in NAMES}
+
+
+def _sensors(found: Found) -> str:
+    if not found.sensors:
+        return f"not available: {found.reason}"
+    return f"can be measured: {', '.join(sensor.name for sensor in found.sensors)}"
 
 
 def _dataset(name: str, data_dir: Path | None) -> str:

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from picojoule.data import Dataset, Split, intensities
-from picojoule.energy.measure import EnergyReport, Tally
+from picojoule.energy import EnergyReport
+from picojoule.energy.tally import Tally
 from picojoule.experiment.distributed import reduce_tally, share_of
 from picojoule.graph import Observed
 from picojoule.graph.shapes import evaluating
@@ -28,7 +29,7 @@ def evaluate(
             output, activity = observed(x)
             tally.add(activity, output, y)
     reduce_tally(tally)
-    return tally.report(observed, hardware)
+    return tally.report(observed.sites, observed.uncounted, hardware)
 
 
 def batch_of(

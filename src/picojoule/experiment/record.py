@@ -12,8 +12,7 @@ from typing import Any
 import torch
 
 import picojoule
-from picojoule.energy.measure import EnergyReport
-from picojoule.energy.price import hardware
+from picojoule.energy import EnergyReport
 from picojoule.errors import BadInput
 from picojoule.files import write_text
 from picojoule.graph import Site
@@ -25,40 +24,10 @@ Record = dict[str, Any]
 
 def energy_fields(report: EnergyReport) -> Record:
     """The part of a record that a measurement fills: counts, energies, health; all per sample."""
-    counts = report.counts
     return {
-        "accuracy": report.accuracy,
-        "acs": float(counts.total("acs")),
-        "acs_sd": counts.total_sd("acs"),
-        "graded_events": float(counts.total("graded_events")),
-        "macs": float(counts.total("macs")),
-        "dense_macs": float(counts.total("dense_macs")),
-        "dense_acs": float(counts.total("dense_acs")),
-        "neuron_updates": counts.updates_per_sample(),
-        "energy_pj": {name: energy._asdict() for name, energy in report.energy_pj.items()},
-        "hardware_notes": {
-            name: {
-                "scope": hardware(name).scope,
-                "source": hardware(name).source,
-                "prices": hardware(name).prices,
-            }
-            for name in report.energy_pj
-        },
-        "silent_fraction": report.silent_fraction,
-        "samples": counts.samples,
-        "layers": _layers(report),
-        "neurons": [
-            {
-                "name": h.name,
-                "kind": h.neuron,
-                "count": h.neurons,
-                "silent_fraction": h.silent_fraction,
-                "rate": h.rate,
-            }
-            for h in report.health
-        ],
+        **report.to_dict(),
+        "hardware_notes": {h.name: {"scope": h.scope, "source": h.source, "prices": h.prices} for h in report.prices},
         "counting": counting_notes(report.sites),
-        "uncounted": list(report.uncounted),
     }
 
 
@@ -111,23 +80,6 @@ def read_lines(path: Path) -> list[Record]:
     except (ValueError, AttributeError, OSError) as error:
         raise BadInput(f"{path} does not hold records of runs ({error}); choose another --out") from None
     return found
-
-
-def _layers(report: EnergyReport) -> list[Record]:
-    counts = report.counts
-    energies = {name: hardware(name).layer_energy_pj(counts) for name in report.energy_pj}
-    sites = {site.name: site for site in report.sites}
-    columns = {q: counts.per_layer(q) for q in ("acs", "macs", "dense_macs")}
-    return [
-        {
-            "name": name,
-            "operation": sites[name].operation,
-            "kind": "events" if isinstance(sites[name].kind, Events) else "values",
-            **{quantity: float(column[i]) for quantity, column in columns.items()},
-            "energy_pj": {hw: float(energy[i]) for hw, energy in energies.items()},
-        }
-        for i, name in enumerate(counts.layers)
-    ]
 
 
 @cache

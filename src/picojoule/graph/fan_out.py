@@ -1,6 +1,7 @@
 """Exact fan-out: through how many synapses an input element of a linear operation acts."""
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -8,17 +9,32 @@ from torch import Tensor
 from picojoule.graph.shapes import BatchAxis
 
 
-def fan_out(operation: Callable[[Tensor], Tensor], shape: Sequence[int]) -> Tensor:
-    """The number of synapses behind each element of an input of `shape`, float64.
+class FanOut(NamedTuple):
+    """The number of synapses behind each element of an input, float64, and the number of outputs per input element.
+
+    Axes along which `synapses` is constant have size 1, so that it broadcasts over batch and time.
+    """
+
+    synapses: Tensor
+    outputs: float
+
+
+def fan_out(operation: Callable[[Tensor], Tensor], shape: Sequence[int]) -> FanOut:
+    """The fan-out of each element of an input of `shape`.
 
     `operation` is the linear operation with all weights one and no bias; its vector-Jacobian product with
     ones counts the outputs that each input reaches, so borders, stride, groups, dilation and transposition
-    need no formula. Axes along which the map is constant are returned with size 1, so that it broadcasts
-    over batch and time.
+    need no formula.
     """
     with torch.enable_grad():
         x = torch.zeros(tuple(shape), dtype=torch.float64, requires_grad=True)
-        (synapses,) = torch.autograd.grad(operation(x).sum(), x)
+        y = operation(x)
+        (synapses,) = torch.autograd.grad(y.sum(), x)
+    return FanOut(squeezed(synapses), y.numel() / x.numel())
+
+
+def squeezed(synapses: Tensor) -> Tensor:
+    """The map with size 1 along every axis on which it is constant."""
     for dim in range(synapses.dim()):
         first = synapses.narrow(dim, 0, 1)
         if torch.equal(first.expand_as(synapses), synapses):
@@ -26,21 +42,26 @@ def fan_out(operation: Callable[[Tensor], Tensor], shape: Sequence[int]) -> Tens
     return synapses.clone()
 
 
-def weighted_sum(n: Tensor, synapses: Tensor, batch: BatchAxis, most: int | None = None) -> Tensor:
-    """Sum of `n * synapses` for each sample: `[B]`, float64, differentiable in `n`.
+def per_step(x: Tensor, synapses: Tensor, batch: BatchAxis, most: int | None = None) -> tuple[Tensor, Tensor]:
+    """Sum of `x * synapses`, and of `x` alone, for each step and sample: two `[S, B]`, float64, differentiable in `x`.
 
-    `n` holds integers of magnitude up to `most` (None: not known) in any dtype. Sums over axes of constant
+    `x` holds integers of magnitude up to `most` (None: not known) in any dtype. Sums over axes of constant
     fan-out run in float32 where they cannot reach 2**24, its last exact integer; the rest is float64.
     """
-    constant = [d for d in range(n.dim()) if synapses.shape[d] == 1 and d != batch.dim]
+    constant = [d for d in range(x.dim()) if synapses.shape[d] == 1 and d != batch.dim and (d > 0 or batch.dim != 1)]
     if constant:
         largest = most or 2**24
         for d in constant:
-            largest = largest * n.shape[d]
+            largest = largest * x.shape[d]
         wide = torch.float32 if largest < 2**24 else torch.float64
-        n = n.sum(constant, keepdim=True, dtype=torch.promote_types(n.dtype, wide))
-    rows = (n.double() * synapses).movedim(batch.dim, 0).flatten(1).sum(1)
-    return batch.per_sample(rows)
+        x = x.sum(constant, keepdim=True, dtype=torch.promote_types(x.dtype, wide))
+    x = x.double()
+    return batch.table(x * synapses), batch.table(x)
+
+
+def weighted_sum(n: Tensor, synapses: Tensor, batch: BatchAxis, most: int | None = None) -> Tensor:
+    """Sum of `n * synapses` for each sample: `[B]`, float64, differentiable in `n`; see `per_step`."""
+    return per_step(n, synapses, batch, most)[0].sum(0)
 
 
 def dense_synapses(shape: torch.Size, synapses: Tensor, of_one: float, batch: BatchAxis) -> float:

@@ -48,6 +48,7 @@ class Linear(NamedTuple):
     """A linear operation on one activation: its name, what it is, its operand, and itself with all weights one.
 
     `windows` is the number of trailing axes over which windows slide: there the fan-out depends on the size.
+    `weights` and `biases` are the numbers of parameters.
     """
 
     name: str
@@ -55,6 +56,8 @@ class Linear(NamedTuple):
     operand: fx.Node
     with_ones: Callable[[Tensor], Tensor]
     windows: int
+    weights: int
+    biases: int
 
 
 def linear_at(graph: fx.GraphModule, node: fx.Node) -> Linear | None:
@@ -65,7 +68,8 @@ def linear_at(graph: fx.GraphModule, node: fx.Node) -> Linear | None:
         ones = with_ones(whole)
         if len(node.args) + len(node.kwargs) > 1:  # a transposed convolution that was told its output's size
             ones = partial(ones, output_size=list(node.meta["shape"][-windows:]))
-        return Linear(str(node.target), type(module).__name__, node.all_input_nodes[0], ones, windows)
+        sizes = parameters_of(whole)
+        return Linear(str(node.target), type(module).__name__, node.all_input_nodes[0], ones, windows, *sizes)
     if node.target in LINEAR_FUNCTIONS:
         return _function(node)
     if node.target in PRODUCTS and not is_product_of_activations(node):
@@ -88,6 +92,12 @@ def windows_of(layer: nn.Module) -> int:
     """Over how many trailing axes the windows of a linear layer slide: 2 for a `Conv2d`, 0 for a `Linear`."""
     layer = layer.layer if isinstance(layer, Timewise) else layer
     return len(getattr(layer, "kernel_size", ()))
+
+
+def parameters_of(layer: nn.Module) -> tuple[int, int]:
+    """The numbers of weights and of biases of a linear layer."""
+    inner: Any = layer.layer if isinstance(layer, Timewise) else layer
+    return inner.weight.numel(), 0 if inner.bias is None else inner.bias.numel()
 
 
 def with_ones(layer: nn.Module) -> Callable[..., Tensor]:
@@ -121,16 +131,23 @@ def _function(node: fx.Node) -> Linear | None:
     operand = given["input"]
     name = _name(node, given["weight"])
     windows = 0 if function is F.linear else ones.dim() - 2
-    return Linear(name, function.__name__, operand, lambda x: function(x, ones, None, *rest, **settings), windows)
+    bias = given.get("bias")
+    biases = 0 if bias is None else bias.meta["shape"].numel()
+    whole = partial(_with_weight, function, ones, rest, settings)
+    return Linear(name, function.__name__, operand, whole, windows, ones.numel(), biases)
+
+
+def _with_weight(function: Any, ones: Tensor, rest: Any, settings: dict[str, Any], x: Tensor) -> Tensor:
+    return function(x, ones, None, *rest, **settings)
 
 
 def _product(node: fx.Node) -> Linear:
     left, right = node.all_input_nodes
     if right.meta["kind"] is None:
         ones = torch.ones(right.meta["shape"], dtype=torch.float64)
-        return Linear(_name(node, right), "matmul", left, lambda x: torch.matmul(x, ones), 0)
+        return Linear(_name(node, right), "matmul", left, lambda x: torch.matmul(x, ones), 0, ones.numel(), 0)
     ones = torch.ones(left.meta["shape"], dtype=torch.float64)
-    return Linear(_name(node, left), "matmul", right, lambda x: torch.matmul(ones, x), 0)
+    return Linear(_name(node, left), "matmul", right, lambda x: torch.matmul(ones, x), 0, ones.numel(), 0)
 
 
 def _name(node: fx.Node, weight: fx.Node) -> str:

@@ -14,6 +14,7 @@ from picojoule.graph.linear import (
     UNCOUNTED_FUNCTIONS,
     is_product_of_activations,
     linear_at,
+    parameters_of,
     windows_of,
     with_ones,
 )
@@ -119,7 +120,8 @@ class _Builder:
         if linear is not None:
             operand = linear.operand
             shape, batch = operand.meta["shape"], operand.meta["batch"]
-            site = Site(linear.name, linear.operation, operand.meta["kind"], operand.meta["trained"])
+            kind, trained = operand.meta["kind"], operand.meta["trained"]
+            site = Site(linear.name, linear.operation, kind, trained, linear.weights, linear.biases)
             observer = self._synapse_observer(site, linear.with_ones, shape, linear.windows, batch)
             if observer is not None:
                 self._synapses.append(self._call(observer, self._twins[operand]))
@@ -167,7 +169,8 @@ class _Builder:
         for synapse in cell.synapses():
             kind = x.meta["kind"] if synapse.kind is None else synapse.kind
             trained = x.meta["trained"] if synapse.kind is None else True
-            site = Site(f"{node.target}.{synapse.name}", type(synapse.layer).__name__, kind, trained)
+            sizes = parameters_of(synapse.layer)
+            site = Site(f"{node.target}.{synapse.name}", type(synapse.layer).__name__, kind, trained, *sizes)
             batch = x.meta["batch"]
             ones, windows = with_ones(synapse.layer), windows_of(synapse.layer)
             observer = self._synapse_observer(site, ones, shapes[synapse.name], windows, batch)
@@ -184,15 +187,30 @@ class _Builder:
         if batch is None:
             return
         if isinstance(module, Neuron | Cell):
-            neuron = module if isinstance(module, Neuron) else getattr(module, "neuron", module)
-            observer = NeuronObserver(self._population(node), type(neuron).__name__, batch, analog=False)
+            neuron = type(module if isinstance(module, Neuron) else getattr(module, "neuron", module)).__name__
         elif isinstance(module, self._spiking):
-            observer = NeuronObserver(self._population(node), type(module).__name__, batch, analog=False)
+            neuron = type(module).__name__
         elif isinstance(module, _RECTIFIERS) or node.target in _RECTIFYING:
-            observer = NeuronObserver(self._population(node), "ReLU", batch, analog=True)
+            neuron = "ReLU"
         else:
             return
+        name, analog = self._population(node), neuron == "ReLU"
+        observer = NeuronObserver(name, neuron, batch, analog, self._driver(node))
         self._neurons.append(self._call(observer, self._twins[node]))
+
+    def _driver(self, node: fx.Node) -> str:
+        """The site whose output drives a population: the nearest on the way back; inside a cell, its last one."""
+        module = module_of(self._source, node)
+        if isinstance(module, Cell):
+            return f"{node.target}.{module.synapses()[-1].name}"
+        behind = list(node.all_input_nodes)
+        while behind:
+            source = behind.pop()
+            linear = linear_at(self._source, source) if source.meta.get("kind") is not None else None
+            if linear is not None:
+                return linear.name
+            behind += source.all_input_nodes
+        return ""
 
     def _population(self, node: fx.Node) -> str:
         """A module's name at its first call; each further call of it is another population."""

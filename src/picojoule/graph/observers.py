@@ -1,14 +1,13 @@
 """The small modules that `observe` puts into a graph; each returns the record of one call."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from picojoule.cells import Cell
 from picojoule.errors import BadInput
-from picojoule.graph.fan_out import dense_synapses, weighted_sum
-from picojoule.graph.records import NeuronRecord, Operand, Site, SynapseRecord
+from picojoule.graph.counting import magnitudes, product_record, synapse_record
+from picojoule.graph.fan_out import FanOut, dense_synapses
+from picojoule.graph.records import NeuronRecord, Site, SynapseRecord
 from picojoule.graph.shapes import BatchAxis
 from picojoule.kinds import Events, Kind
 
@@ -16,35 +15,24 @@ from picojoule.kinds import Events, Kind
 class SynapseObserver(nn.Module):
     """Counts what enters one linear operation.
 
-    `synapses` is its fan-out map, exact for inputs whose last axes have the sizes `windowed`; `batch` is the
-    operand's batch axis.
+    `reach` is its fan-out, exact for inputs whose last axes have the sizes `windowed`; `batch` is the operand's
+    batch axis.
     """
 
     synapses: Tensor
 
-    def __init__(self, site: Site, synapses: Tensor, windowed: tuple[int, ...], batch: BatchAxis):
+    def __init__(self, site: Site, reach: FanOut, windowed: tuple[int, ...], batch: BatchAxis):
         super().__init__()
         self.site, self.windowed, self.batch = site, tuple(windowed), batch
-        self.register_buffer("synapses", synapses, persistent=False)
-        self._synapses_of_one = float(synapses.sum())
+        self.register_buffer("synapses", reach.synapses, persistent=False)
+        self._synapses_of_one, self._outputs_per_input = float(reach.synapses.sum()), reach.outputs
 
     def forward(self, x: Tensor) -> SynapseRecord:
         self._check(x)
-        kind = self.site.kind
+        if isinstance(self.site.kind, Events):
+            self._check_events(x, self.site.kind)
         dense = dense_synapses(x.shape, self.synapses, self._synapses_of_one, self.batch)
-        if not isinstance(kind, Events):
-            macs = self._weigh(x.detach() != 0, 1)
-            none = torch.zeros_like(macs)
-            return SynapseRecord(self.site, none, none, macs, dense, None)
-        self._check_events(x, kind)
-        n = magnitudes(x, kind)
-        acs = self._weigh(n, kind.most)
-        graded = acs.detach() if kind.most == 1 else self._weigh(n.detach() != 0, 1)
-        live = Operand(n, self.synapses, self.batch) if n.requires_grad else None
-        return SynapseRecord(self.site, acs, graded, torch.zeros_like(graded), dense, live)
-
-    def _weigh(self, n: Tensor, most: int | None) -> Tensor:
-        return weighted_sum(n, self.synapses, self.batch, most)
+        return synapse_record(self.site, x, self.synapses, self.batch, dense, self._outputs_per_input)
 
     def _check_events(self, x: Tensor, kind: Events) -> None:
         """A guard, not a classification: what structure promised must hold, or a count would be wrong in silence."""
@@ -71,33 +59,15 @@ class SynapseObserver(nn.Module):
 
 
 class ProductObserver(nn.Module):
-    """Counts a matrix product of two activations `[..., M, K] @ [..., K, N]`.
-
-    Events by events: pairs of non-zeros, as ACs. Events by values: one AC per event and output it reaches.
-    Values by values: MACs of pairs that are both non-zero. `batch` is the batch axis of the product.
-    """
+    """Counts a matrix product of two activations; `batch` is the batch axis of the product."""
 
     def __init__(self, site: Site, kinds: tuple[Kind, Kind], batch: BatchAxis):
         super().__init__()
         self.site, self.kinds, self.batch = site, kinds, batch
 
     def forward(self, left: Tensor, right: Tensor) -> SynapseRecord:
-        events = [isinstance(kind, Events) for kind in self.kinds]
-        patterns = [
-            _pattern(x, kind) if event or not any(events) else torch.ones_like(x)
-            for x, kind, event in zip((left, right), self.kinds, events, strict=True)
-        ]
-        pairs = self._pairs(*patterns)
-        dense = self._pairs(torch.ones_like(left), torch.ones_like(right))
-        none = torch.zeros_like(dense)
-        if any(events):
-            return SynapseRecord(self.site, pairs, pairs.detach(), none, float(dense[0]), None)
-        return SynapseRecord(self.site, none, none, pairs.detach(), float(dense[0]), None)
-
-    def _pairs(self, left: Tensor, right: Tensor) -> Tensor:
-        over_k = left.double().sum(-2) * right.double().sum(-1)
-        rows = over_k.movedim(self.batch.dim, 0).flatten(1).sum(1)
-        return self.batch.per_sample(rows)
+        patterns = [_pattern(x, kind) for x, kind in zip((left, right), self.kinds, strict=True)]
+        return product_record(self.site, patterns[0], patterns[1], self.kinds, self.batch)
 
 
 class NeuronObserver(nn.Module):
@@ -106,17 +76,25 @@ class NeuronObserver(nn.Module):
     Time is the axis before the batch axis, or folded into it.
     """
 
-    def __init__(self, name: str, neuron: str, batch: BatchAxis, analog: bool):
+    def __init__(self, name: str, neuron: str, batch: BatchAxis, analog: bool, layer: str):
         super().__init__()
-        self.name, self.neuron, self.batch, self.analog = name, neuron, batch, analog
+        self.name, self.neuron, self.batch, self.analog, self.layer = name, neuron, batch, analog, layer
 
     def forward(self, y: Tensor) -> NeuronRecord:
         timed = self.batch.dim == 1
         sent = y.detach() != 0 if self.analog else y.detach().abs()
         dtype = torch.promote_types(sent.dtype, torch.float32)
-        events = sent.sum([0, 1] if timed else self.batch.dim, dtype=dtype).double()
+        every = [0, 1] if timed else [self.batch.dim]
+        events = sent.sum(every, dtype=dtype).double()
         updates = 0.0 if self.analog else y.numel() / y.shape[self.batch.dim] * self.batch.folds
-        return NeuronRecord(self.name, self.neuron, events, updates, y.shape[0] if timed else self.batch.folds)
+        steps = y.shape[0] if timed else self.batch.folds
+        active = fired = multiple = None
+        if not torch.is_grad_enabled():
+            active = (sent != 0).sum(every).double()
+            of_sample = sent.sum(0, dtype=dtype) if timed else self.batch.unfolded(sent)
+            batch = 0 if timed else self.batch.dim
+            fired, multiple = ((of_sample > n).sum(batch).double() for n in (0, 1))
+        return NeuronRecord(self.name, self.neuron, events, active, fired, multiple, updates, steps, self.layer)
 
 
 class CellObserver(nn.Module):
@@ -130,15 +108,6 @@ class CellObserver(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[SynapseRecord, ...]]:
         y, _, operands = self.cell.forward_observed(x, self.cell.initial_state(x))
         return y, tuple(self.observers[name](operands[name]) for name in self.observers)
-
-
-def magnitudes(x: Tensor, kind: Events) -> Tensor:
-    """|n| of events x = n * quantum. Gradient: of unsigned events that of n itself (1 at 0), of signed ones sign(n)."""
-    n: Any = x
-    if kind.quantum != 1:
-        n = x / kind.quantum
-        n = n + (n.round() - n).detach()
-    return n.abs() if kind.signed else n
 
 
 def _pattern(x: Tensor, kind: Kind) -> Tensor:

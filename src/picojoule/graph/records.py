@@ -13,27 +13,36 @@ from picojoule.kinds import Events, Kind
 class Site:
     """A place where synapses act. `kind` is what enters it; `trained` that parameters act on what enters.
 
-    Sites of one shared module have the same name and are added up.
+    `weights` and `biases` are the numbers of stored parameters (0 where two activations are multiplied). Sites of
+    one shared module have the same name and are added up.
     """
 
     name: str
     operation: str
     kind: Kind
     trained: bool
+    weights: int = 0
+    biases: int = 0
 
 
 class SynapseRecord(NamedTuple):
-    """One call of one site in one forward pass; everything per sample, `[B]` float64, summed over time.
+    """One call of one site in one forward pass; everything per sample, summed over time unless said otherwise.
 
-    `acs` is differentiable. `dense` is the number of synapses times steps. `operand` holds the live events;
-    None outside training.
+    `acs`, `graded_events` and `macs` are `[B]` float64; `acs` is differentiable. `active` `[B]` is what entered:
+    unit events |n|, or the number of non-zero values. `by_step` `[S]` is `acs + macs` at each of its steps, summed
+    over the batch. `dense` is the number of synapses times steps, `inputs` and `outputs` the elements that entered
+    and left. `operand` holds the live events; None outside training.
     """
 
     site: Site
     acs: Tensor
     graded_events: Tensor
     macs: Tensor
+    active: Tensor
+    by_step: Tensor
     dense: float
+    inputs: float
+    outputs: float
     operand: "Operand | None"
 
 
@@ -46,16 +55,23 @@ class Operand(NamedTuple):
 
 
 class NeuronRecord(NamedTuple):
-    """One call of one population. `events` is `[*N]`: |n| (activations: non-zeros), summed over time and batch.
+    """One call of one population, summed over time and batch; all tensors are `[*N]`.
 
-    `updates` is neuron updates per sample (activations have none); `steps` the number of time steps.
+    `layer` names the site whose output drives it ("" if there is none).
+    `events` is |n| (activations: non-zeros); `active` counts the steps with an event, `fired` the samples with one,
+    `multiple` those with more than one (all None in training). `updates` is neuron updates per sample (activations
+    have none); `steps` the number of time steps.
     """
 
     name: str
     neuron: str
     events: Tensor
+    active: Tensor | None
+    fired: Tensor | None
+    multiple: Tensor | None
     updates: float
     steps: int
+    layer: str = ""
 
 
 class Activity(NamedTuple):

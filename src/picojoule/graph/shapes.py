@@ -19,9 +19,20 @@ class BatchAxis(NamedTuple):
     folds: int
     inner: int = 1
 
-    def per_sample(self, rows: Tensor) -> Tensor:
-        """The sum `[B]` of what belongs to each sample, from `rows` along this axis."""
-        return rows.unflatten(0, (self.folds // self.inner, -1, self.inner)).sum((0, 2))
+    def table(self, x: Tensor) -> Tensor:
+        """The sums `[S, B]` of what belongs to each step and sample: steps are folded in, or lie on an axis before."""
+        if self.folds == 1 and self.dim == 1:
+            return x.flatten(2).sum(2) if x.dim() > 2 else x
+        rows = x.movedim(self.dim, 0)
+        rows = rows.flatten(1).sum(1) if rows.dim() > 1 else rows
+        return rows.unflatten(0, (self.folds // self.inner, -1, self.inner)).transpose(1, 2).flatten(0, 1)
+
+    def unfolded(self, x: Tensor) -> Tensor:
+        """`x` summed over the steps folded into this axis, which then holds samples alone."""
+        if self.folds == 1:
+            return x
+        outer = self.folds // self.inner
+        return x.unflatten(self.dim, (outer, -1, self.inner)).sum((self.dim, self.dim + 2))
 
 
 def infer_shapes(graph: fx.GraphModule, example: Tensor, batch_dim: int) -> None:

@@ -8,6 +8,7 @@ from picojoule.errors import BadInput
 from picojoule.files import write_text
 from picojoule.report.columns import PARETO_MARK, PARETO_NOTE, Column, table_columns
 from picojoule.report.load import Record, read_records
+from picojoule.report.peers import is_peers_file, peers_table
 from picojoule.report.summary import Row, scope, summarise
 
 TABLE = re.compile(r"(<!-- table: *(?P<path>[^>]+?) *-->\n)(?P<body>.*?)(<!-- end table -->)", re.DOTALL)
@@ -52,7 +53,10 @@ def update_tables(markdown_path: str | Path, root: str | Path) -> bool:
 
 
 def _table_of(path: str, root: str | Path) -> str:
-    return markdown_table(read_records(Path(root) / path))
+    file = Path(root) / path
+    if file.is_file() and is_peers_file(file):
+        return peers_table(file)
+    return markdown_table(read_records(file))
 
 
 def aligned(column: Column) -> list[str]:

@@ -1,0 +1,157 @@
+"""What the meter knows of a tensor: not its numbers, but where they come from."""
+
+import itertools
+import weakref
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+from typing import Any
+
+from torch import Tensor
+
+from picojoule.graph.shapes import BatchAxis
+
+_numbers = itertools.count(1)
+NOTHING: frozenset[str] = frozenset()
+MOST_LEVELS = 8
+
+
+class Level(IntEnum):
+    """From nothing to anything: zeros, constants of the model, events, values."""
+
+    ZERO = 0
+    CONST = 1
+    EVENT = 2
+    GRADED = 3
+
+
+class Unit(tuple[float, tuple[int, ...]]):
+    """The height of one event: a number times constants of which only the identity is known."""
+
+    @staticmethod
+    def of(number: float, *constants: int) -> "Unit":
+        return Unit((number, tuple(sorted(constants))))
+
+    @property
+    def number(self) -> float | None:
+        """The height as a number; None where it depends on a tensor of constants."""
+        return None if self[1] else self[0]
+
+    def times(self, other: "Unit") -> "Unit":
+        return Unit.of(self[0] * other[0], *self[1], *other[1])
+
+
+ONE = Unit.of(1.0)
+
+
+@dataclass(slots=True)
+class Tag:
+    """The provenance of a tensor; tensors that share memory share their tag.
+
+    Of events, `levels` are the numbers n that may occur and `most` the largest |n| (None: not known), and
+    value = n * `unit`. Of constants, `value` is the number if all elements have the same one, `sources` the parameters
+    they come from. `form` writes a sum as {identity of a term: (factor, its tag)}, so that straight-through arithmetic
+    cancels. `reason` says why something is not events; it was `lost` if a rule is missing. `born` names the neurons
+    that the events come from, `origin` the one whose output this is, unchanged; `driver` the last site before it.
+    """
+
+    level: Level
+    levels: frozenset[float] | None = None
+    most: float | None = None
+    unit: Unit = ONE
+    signed: bool = False
+    value: float | None = None
+    identity: int = field(default_factory=_numbers.__next__)
+    form: "dict[int, tuple[float, Tag]] | None" = None
+    sources: frozenset[str] = NOTHING
+    reason: str = ""
+    lost: bool = False
+    trained: bool = False
+    driver: str = ""
+    born: frozenset[str] = NOTHING
+    origin: str = ""
+    inexact: bool = False
+
+    def copy(self, **changes: Any) -> "Tag":
+        """Another tag with the same content (and identity)."""
+        return replace(self, **changes)
+
+    def become(self, other: "Tag") -> None:
+        """Take over the content of another tag, for every tensor that shares this one."""
+        for name in self.__slots__:
+            setattr(self, name, getattr(other, name))
+
+    @property
+    def is_constant(self) -> bool:
+        return self.level <= Level.CONST
+
+    @property
+    def terms(self) -> "dict[int, tuple[float, Tag]]":
+        """This tensor as a sum of terms."""
+        return self.form if self.form is not None else {self.identity: (1.0, self)}
+
+
+def zero() -> Tag:
+    return Tag(Level.ZERO, value=0.0)
+
+
+def constant(value: float | None = None, sources: frozenset[str] = NOTHING, trained: bool = False) -> Tag:
+    if value == 0 and not sources:
+        return zero()
+    return Tag(Level.CONST, value=value, sources=sources, trained=trained)
+
+
+def graded(reason: str = "", *, lost: bool = False, trained: bool = False, driver: str = "") -> Tag:
+    return Tag(Level.GRADED, reason=reason, lost=lost, trained=trained, driver=driver)
+
+
+def event(levels: frozenset[float] | None, unit: Unit = ONE, **more: Any) -> Tag:
+    """Events; no more levels are followed than are of use."""
+    signed = more.pop("signed", False)
+    if levels is not None:
+        levels = levels | {0.0}
+        signed = min(levels) < 0
+        more["most"] = max(map(abs, levels))
+        if levels == {0.0}:
+            return zero()
+        if len(levels) > MOST_LEVELS:
+            levels = None
+    return Tag(Level.EVENT, levels=levels, unit=unit, signed=signed, **more)
+
+
+@dataclass(slots=True)
+class Entry:
+    """One tensor: its tag, its batch axis, and how many elements the memory behind the tag has."""
+
+    tag: Tag
+    batch: BatchAxis | None
+    owned: int
+    alive: "weakref.ref[Tensor]"
+
+
+class Tags:
+    """The tags of living tensors. A tensor that dies takes its entry along."""
+
+    def __init__(self) -> None:
+        self._entries: dict[int, Entry] = {}
+
+    def get(self, tensor: Tensor) -> Entry | None:
+        entry = self._entries.get(id(tensor))
+        return entry if entry is not None and entry.alive() is tensor else None
+
+    def put(self, tensor: Tensor, tag: Tag, batch: BatchAxis | None, owned: int | None = None) -> None:
+        key = id(tensor)
+        entries = self._entries
+
+        def forget(reference: Any) -> None:
+            found = entries.get(key)
+            if found is not None and found.alive is reference:
+                del entries[key]
+
+        alive = weakref.ref(tensor, forget)
+        entries[key] = Entry(tag, batch, tensor.numel() if owned is None else owned, alive)
+
+    def clear(self) -> None:
+        self._entries.clear()
+
+    def __len__(self) -> int:
+        return len(self._entries)
