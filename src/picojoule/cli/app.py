@@ -10,9 +10,9 @@ from cyclopts import App, CycloptsError
 from cyclopts.config import Toml
 
 import picojoule
-from picojoule.errors import BadInput, FailedRun
+from picojoule.errors import BadInput, FailedRun, MissedLimit
 
-GOOD, FAILED, BAD_USAGE = 0, 1, 2
+GOOD, FAILED, BAD_USAGE, MISSED = 0, 1, 2, 3
 
 app = App(
     name="picojoule",
@@ -29,13 +29,14 @@ app.command(
 )
 app.command("picojoule.cli.train:train", name="train", help="Train one method.")
 app.command("picojoule.cli.measure:measure", name="measure", help="Operations and joules of a saved model.")
+app.command("picojoule.cli.gate:gate", name="gate", help="Exit with 3 if a measurement is worse than allowed.")
 app.command("picojoule.cli.report:report", name="report", help="Page and tables from records.")
 app.command("picojoule.cli.cite:cite", name="cite", help="References of methods and prices, or of what records used.")
 app.command("picojoule.cli.doctor:doctor", name="doctor", help="What is installed and active.")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 good, 1 failed run, 2 bad usage or bad input."""
+    """Run the command line and exit: 0 good, 1 failed run, 2 bad usage or bad input, 3 missed limit."""
     sys.exit(_run(list(sys.argv[1:] if arguments is None else arguments)))
 
 
@@ -50,6 +51,8 @@ def _run(arguments: list[str]) -> int:
         return _complain(str(cause if isinstance(cause, BadInput) else error), BAD_USAGE)
     except FailedRun as error:
         return _complain(str(error), FAILED)
+    except MissedLimit as error:
+        return _complain(str(error), MISSED)
     except KeyboardInterrupt:
         return _complain("interrupted; what was finished is kept, --resume goes on", 130)
     except BrokenPipeError:
