@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OUT ?= runs/digits-$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: help run test tables clean
+.PHONY: help run test tables peers clean
 
 help:
 	@echo "make run     set up .venv, train and compare on the built-in digits, say where the report is"
 	@echo "make test    set up .venv, then lint, types and tests"
 	@echo "make tables  regenerate the tables in README and docs from results/"
+	@echo "make peers   install other SNN libraries and counters into .peers, compare with them, record what they report"
 	@echo "make clean   remove .venv and caches (runs/ is kept)"
 
 $(READY): pyproject.toml constraints.txt
@@ -37,6 +38,13 @@ test: $(READY)
 tables: $(READY)
 	$(BIN)/picojoule report --update README.md
 	$(BIN)/picojoule report --update results/README.md
+
+peers:
+	PYTHON="$(PYTHON)" tools/install_peers.sh
+	@echo "== comparing with the peers"
+	.peers/bin/python -m pytest tests/peers
+	@echo "== recording what they report to results/peers.jsonl"
+	.peers/bin/python tools/run_peers.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
