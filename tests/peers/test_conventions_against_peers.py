@@ -129,7 +129,9 @@ def test_a_convention_says_of_the_vector_what_its_tool_says(tool: str, row: Row)
 
 
 @pytest.mark.parametrize(
-    "record", [json.loads(line) for line in RECORDED.read_text().splitlines()], ids=lambda r: f"{r['tool']}-{r['row']}"
+    "record",
+    [r for r in map(json.loads, RECORDED.read_text().splitlines()) if r["tool"] in TOOLS],
+    ids=lambda r: f"{r['tool']}-{r['row']}",
 )
 def test_a_convention_says_what_its_tool_said_when_it_was_recorded(record: dict[str, Any]):
     tool = record["tool"]

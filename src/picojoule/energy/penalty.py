@@ -26,12 +26,12 @@ def synaptic_penalty(activity: Activity, p: int = 1) -> Tensor:
     if p == 1:
         hidden = count(activity._replace(synapses=tuple(records)))
         return hidden.sums[QUANTITIES.index("acs")].sum() / activity.samples
-    terms = []
+    terms: list[Tensor] = []
     for record in records:
         if record.operand is None:
             raise BadInput("the penalty with p=2 needs live events: run the observed model with gradients on")
-        n, synapses, batch = record.operand
-        terms.append(weighted_sum(n**p, synapses, batch).sum())
+        calls, synapses, batch = record.operand
+        terms += [weighted_sum(n**p, synapses, batch).sum() for n in calls]
     return sum(terms[1:], terms[0]) / (p * activity.samples)
 
 

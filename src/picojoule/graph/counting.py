@@ -1,58 +1,57 @@
 """What one call of a linear operation counts. Both front ends, `observe` and the meter, count here."""
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from picojoule.graph.fan_out import per_step
+from picojoule.graph.fan_out import over_constant, per_step
 from picojoule.graph.records import Operand, Site, SynapseRecord
 from picojoule.graph.shapes import BatchAxis
 from picojoule.kinds import Events, Kind
 
 
+class Sums(NamedTuple):
+    """Of one or more calls of a site, `[S, B]` float64: event numbers n x fan-out (differentiable), non-zeros x
+    fan-out, and what entered: n, or non-zeros.
+    """
+
+    weighted: Tensor
+    nonzero: Tensor
+    entered: Tensor
+
+
 def synapse_record(
     site: Site, x: Tensor, synapses: Tensor, batch: BatchAxis, dense: float, outputs_per_input: float
 ) -> SynapseRecord:
-    """The record of what entered, by the kind of the site.
+    """The record of one call with operand x, by the kind of the site.
 
     `synapses` is the fan-out map of x, `dense` the number of synapses times steps of one sample.
     """
+    inputs = x.numel() / x.shape[batch.dim] * batch.folds
+    sizes = (dense, inputs, inputs * outputs_per_input)
+    if not isinstance(site.kind, Events):
+        weighted, entered = per_step(over_constant(x.detach() != 0, synapses, batch, 1), synapses, batch)
+        return assembled(site, Sums(weighted, weighted, entered), *sizes)
+    n, most = magnitudes(x, site.kind), site.kind.most
+    weighted, entered = per_step(over_constant(n, synapses, batch, most), synapses, batch)
+    nonzero = weighted.detach()
+    if most != 1:
+        nonzero, _ = per_step(over_constant(n.detach() != 0, synapses, batch, 1), synapses, batch)
+    live = Operand((n,), synapses, batch) if n.requires_grad else None
+    return assembled(site, Sums(weighted, nonzero, entered), *sizes, live)
+
+
+def assembled(
+    site: Site, sums: Sums, dense: float, inputs: float, outputs: float, live: Operand | None = None
+) -> SynapseRecord:
+    """The record of a site: accumulates if events enter, multiply-accumulates if values do."""
+    none, entered = torch.zeros_like(sums.nonzero[0]), sums.entered.detach().sum(0)
+    rest = (entered, sums.weighted.detach().sum(1), dense, inputs, outputs, live)
     if isinstance(site.kind, Events):
-        n = magnitudes(x, site.kind)
-        return event_record(site, n, site.kind.most, synapses, batch, dense, outputs_per_input)
-    return value_record(site, x, synapses, batch, dense, outputs_per_input)
-
-
-def value_record(
-    site: Site, x: Tensor, synapses: Tensor, batch: BatchAxis, dense: float, outputs_per_input: float
-) -> SynapseRecord:
-    """Values x: a multiply-accumulate for each that is not zero."""
-    inputs = _of_one_sample(x, batch)
-    macs, entered = per_step(x.detach() != 0, synapses, batch, 1)
-    none = torch.zeros_like(macs[0])
-    sums = (none, none, macs.sum(0), entered.sum(0), macs.sum(1))
-    return SynapseRecord(site, *sums, dense, inputs, inputs * outputs_per_input, None)
-
-
-def event_record(
-    site: Site,
-    n: Tensor,
-    most: int | None,
-    synapses: Tensor,
-    batch: BatchAxis,
-    dense: float,
-    outputs_per_input: float,
-) -> SynapseRecord:
-    """Event numbers n >= 0, up to `most`: n accumulates each. Differentiable in n."""
-    inputs = _of_one_sample(n, batch)
-    steps, entered = per_step(n, synapses, batch, most)
-    acs = steps.sum(0)
-    graded = acs.detach() if most == 1 else per_step(n.detach() != 0, synapses, batch, 1)[0].sum(0)
-    live = Operand(n, synapses, batch) if n.requires_grad else None
-    sums = (acs, graded, torch.zeros_like(graded), entered.detach().sum(0), steps.detach().sum(1))
-    return SynapseRecord(site, *sums, dense, inputs, inputs * outputs_per_input, live)
+        return SynapseRecord(site, sums.weighted.sum(0), sums.nonzero.sum(0), none, *rest)
+    return SynapseRecord(site, none, none, sums.nonzero.sum(0), *rest)
 
 
 def product_record(
@@ -87,10 +86,6 @@ def magnitudes(x: Tensor, kind: Events) -> Tensor:
         n = x / kind.quantum
         n = n + (n.round() - n).detach()
     return n.abs() if kind.signed else n
-
-
-def _of_one_sample(x: Tensor, batch: BatchAxis) -> float:
-    return x.numel() / x.shape[batch.dim] * batch.folds
 
 
 def _pairs(left: Tensor, right: Tensor, batch: BatchAxis) -> Tensor:

@@ -42,26 +42,31 @@ def squeezed(synapses: Tensor) -> Tensor:
     return synapses.clone()
 
 
-def per_step(x: Tensor, synapses: Tensor, batch: BatchAxis, most: int | None = None) -> tuple[Tensor, Tensor]:
-    """Sum of `x * synapses`, and of `x` alone, for each step and sample: two `[S, B]`, float64, differentiable in `x`.
+def over_constant(x: Tensor, synapses: Tensor, batch: BatchAxis, most: int | None = None) -> Tensor:
+    """x summed over the axes of constant fan-out (kept with size 1); steps and samples stay apart.
 
-    `x` holds integers of magnitude up to `most` (None: not known) in any dtype. Sums over axes of constant
-    fan-out run in float32 where they cannot reach 2**24, its last exact integer; the rest is float64.
+    `x` holds integers of magnitude up to `most` (None: not known) in any dtype. The sum runs in float32 where it
+    cannot reach 2**24, its last exact integer, else in float64. Differentiable in `x`.
     """
     constant = [d for d in range(x.dim()) if synapses.shape[d] == 1 and d != batch.dim and (d > 0 or batch.dim != 1)]
-    if constant:
-        largest = most or 2**24
-        for d in constant:
-            largest = largest * x.shape[d]
-        wide = torch.float32 if largest < 2**24 else torch.float64
-        x = x.sum(constant, keepdim=True, dtype=torch.promote_types(x.dtype, wide))
-    x = x.double()
-    return batch.table(x * synapses), batch.table(x)
+    if not constant:
+        return x
+    largest = most or 2**24
+    for d in constant:
+        largest = largest * x.shape[d]
+    wide = torch.float32 if largest < 2**24 else torch.float64
+    return x.sum(constant, keepdim=True, dtype=torch.promote_types(x.dtype, wide))
+
+
+def per_step(part: Tensor, synapses: Tensor, batch: BatchAxis) -> tuple[Tensor, Tensor]:
+    """Of what `over_constant` returned: the sum of `part * synapses`, and of `part` alone, two `[S, B]` float64."""
+    part = part.double()
+    return batch.table(part * synapses), batch.table(part)
 
 
 def weighted_sum(n: Tensor, synapses: Tensor, batch: BatchAxis, most: int | None = None) -> Tensor:
-    """Sum of `n * synapses` for each sample: `[B]`, float64, differentiable in `n`; see `per_step`."""
-    return per_step(n, synapses, batch, most)[0].sum(0)
+    """Sum of `n * synapses` for each sample: `[B]`, float64, differentiable in `n`; see `over_constant`."""
+    return per_step(over_constant(n, synapses, batch, most), synapses, batch)[0].sum(0)
 
 
 def dense_synapses(shape: torch.Size, synapses: Tensor, of_one: float, batch: BatchAxis) -> float:

@@ -47,9 +47,9 @@ class SynapseRecord(NamedTuple):
 
 
 class Operand(NamedTuple):
-    """The event numbers n that entered a site (live), and the fan-out map of the site."""
+    """The event numbers n that entered a site (live), call by call, and the fan-out map of the site."""
 
-    n: Tensor
+    n: tuple[Tensor, ...]
     synapses: Tensor
     batch: BatchAxis
 

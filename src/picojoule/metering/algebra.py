@@ -42,12 +42,12 @@ def multiply(a: Tag, b: Tag) -> Tag:
         return graded("events multiplied by values", **traits)
     if a.level is Level.CONST and a.value is not None:
         terms = b.terms
-        return graded(b.reason, lost=b.lost, **traits).copy(
+        return graded(b.reason, lost=b.lost, **traits).but(
             form=_kept({k: (f * a.value, t) for k, (f, t) in terms.items()}),
             identity=hash(("mul", a.value, b.identity)),
         )
     identity = hash(("mul", *sorted((a.identity, b.identity))))
-    return _values((a, b), traits).copy(identity=identity)
+    return _values((a, b), traits).but(identity=identity)
 
 
 def divide(a: Tag, b: Tag) -> Tag:
@@ -55,7 +55,7 @@ def divide(a: Tag, b: Tag) -> Tag:
         return a
     if b.is_constant:
         inverse = None if not b.value else 1 / b.value
-        return multiply(a, constant(inverse, b.sources, b.trained).copy(identity=hash(("inverse", b.identity))))
+        return multiply(a, constant(inverse, b.sources, b.trained).but(identity=hash(("inverse", b.identity))))
     if a.level is Level.EVENT or b.level is Level.EVENT:
         return graded("division by or of events", **_traits((a, b)))
     return _values((a, b), _traits((a, b)))
@@ -70,18 +70,18 @@ def scale(events: Tag, by: Tag) -> Tag:
         levels = None if levels is None else frozenset(-n for n in levels)
         signed = True
     height = events.unit.times(unit)
-    return events.copy(level=Level.EVENT, levels=levels, signed=signed, unit=height, identity=_fresh(), form=None)
+    return events.but(level=Level.EVENT, levels=levels, signed=signed, unit=height, identity=_fresh(), form=None)
 
 
 def add(a: Tag, b: Tag, factor: float = 1.0) -> Tag:
     """`a + factor * b`."""
     if b.level is Level.ZERO or factor == 0:
-        return a.copy()
+        return a
     if factor != 1 and b.level is not Level.GRADED:
         b = multiply(constant(factor), b)
         factor = 1.0
     if a.level is Level.ZERO and factor == 1:
-        return b.copy()
+        return b
     traits = _traits((a, b))
     if a.level <= Level.CONST and b.level <= Level.CONST:
         value = None if a.value is None or b.value is None else a.value + b.value
@@ -107,7 +107,7 @@ def add(a: Tag, b: Tag, factor: float = 1.0) -> Tag:
 def shift(events: Tag, by: float | None) -> Tag:
     """Events plus a constant: still events if one level becomes 0 and the others whole multiples."""
     if by == 0:
-        return events.copy()
+        return events
     height = events.unit.number
     if by is not None and events.levels is not None and height is not None:
         return relevel(events, [n * height + by for n in events.levels])
@@ -143,7 +143,7 @@ def magnitude(tag: Tag) -> Tag:
     if tag.level is not Level.EVENT:
         return derived("abs", tag)
     levels = None if tag.levels is None else frozenset(map(abs, tag.levels))
-    return tag.copy(levels=levels, signed=False, identity=_fresh(), form=None)
+    return tag.but(levels=levels, signed=False, identity=_fresh(), form=None)
 
 
 def rectify(tag: Tag) -> Tag:
@@ -153,7 +153,7 @@ def rectify(tag: Tag) -> Tag:
     levels = None if tag.levels is None else frozenset(max(n, 0.0) for n in tag.levels)
     if levels == frozenset({0.0}):
         return zero()
-    return tag.copy(levels=levels, signed=False, identity=_fresh(), form=None)
+    return tag.but(levels=levels, signed=False, identity=_fresh(), form=None)
 
 
 def derived(name: str, tag: Tag) -> Tag:
@@ -161,26 +161,26 @@ def derived(name: str, tag: Tag) -> Tag:
     if tag.level is Level.EVENT:
         return graded(f"{name} of events", **_traits((tag,)))
     if tag.is_constant:
-        return constant(None, tag.sources, tag.trained).copy(identity=hash((name, tag.identity)))
-    return tag.copy(identity=hash((name, tag.identity)), form=None)
+        return constant(None, tag.sources, tag.trained).but(identity=hash((name, tag.identity)))
+    return tag.but(identity=hash((name, tag.identity)), form=None)
 
 
 def total(tag: Tag, over: float | None = 1.0, terms: float | None = None) -> Tag:
     """A sum of so many `terms` (None: not known), divided by the constant `over` (None: not the same for all)."""
     if tag.level is not Level.EVENT:
-        return tag.copy(identity=_fresh(), form=None, value=tag.value if tag.level is Level.ZERO else None)
+        return tag.but(identity=_fresh(), form=None, value=tag.value if tag.level is Level.ZERO else None)
     if over is None:
         return graded("a mean over windows of unequal size", **_traits((tag,)))
     unit = tag.unit.times(Unit.of(1 / over))
     most = None if tag.most is None or terms is None else tag.most * terms
-    return tag.copy(levels=None, most=most, unit=unit, identity=_fresh(), form=None, origin="")
+    return tag.but(levels=None, most=most, unit=unit, identity=_fresh(), form=None, origin="")
 
 
 def join(tags: Iterable[Tag]) -> Tag:
     """The tag of a tensor that holds some elements of each."""
     found: Tag | None = None
     for tag in tags:
-        found = tag.copy(form=None) if found is None else _joined(found, tag)
+        found = tag.but(form=None) if found is None else _joined(found, tag)
     return zero() if found is None else found
 
 
@@ -189,7 +189,7 @@ def choose(condition: Tag, a: Tag, b: Tag) -> Tag:
     if condition.is_constant or not (a.is_constant and b.is_constant):
         return join((a, b))
     if a.value is not None and a.value == b.value:
-        return a.copy()
+        return a
     one, other = (a, b) if b.level is Level.ZERO else (b, a)
     if other.level is not Level.ZERO:
         return graded("a choice between two levels, none of them zero", **_traits((condition,)))
@@ -207,7 +207,7 @@ def _joined(a: Tag, b: Tag) -> Tag:
         a, b = b, a
     traits = _traits((a, b))
     if a.level is Level.ZERO:
-        return b.copy(value=None, form=None)
+        return b.but(value=None, form=None)
     if b.level is Level.CONST:
         value = a.value if a.value == b.value else None
         return constant(value, a.sources | b.sources, traits["trained"])
@@ -278,14 +278,14 @@ def _cancelled(a: Tag, b: Tag, factor: float) -> Tag | None:
             if len(terms) < len(left.terms) + len(right.terms) and all(t.level is Level.EVENT for _, t in rest):
                 found = zero()
                 for f, tag in rest:
-                    found = add(found, tag.copy(form=None), 1.0) if f == 1 else add(found, tag.copy(form=None), f)
-                return found.copy(inexact=True, form=None) if found.level is Level.EVENT else found
+                    found = add(found, tag.but(form=None), 1.0) if f == 1 else add(found, tag.but(form=None), f)
+                return found.but(inexact=True, form=None) if found.level is Level.EVENT else found
     return None
 
 
 def _readings(tag: Tag) -> list[Tag]:
     """A sum may be read as its terms or as one thing."""
-    return [tag] if tag.form is None else [tag, tag.copy(form=None)]
+    return [tag] if tag.form is None else [tag, tag.but(form=None)]
 
 
 def _fresh() -> int:

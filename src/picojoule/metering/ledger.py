@@ -1,6 +1,5 @@
 """What one presentation of inputs counts: the calls of every site and population, as one Activity."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -9,9 +8,9 @@ from torch import Tensor
 
 from picojoule.errors import BadInput
 from picojoule.graph import Activity, Site
-from picojoule.graph.counting import event_record, product_record, value_record
-from picojoule.graph.fan_out import FanOut, dense_synapses
-from picojoule.graph.records import NeuronRecord, SynapseRecord
+from picojoule.graph.counting import Sums, assembled, product_record
+from picojoule.graph.fan_out import FanOut, dense_synapses, over_constant, per_step
+from picojoule.graph.records import NeuronRecord, Operand, SynapseRecord
 from picojoule.graph.shapes import BatchAxis
 from picojoule.kinds import Events, Kind, Values
 from picojoule.metering.tag import Level, Tag
@@ -74,11 +73,96 @@ class Reach(NamedTuple):
         return Reach(fan_out, float(fan_out.synapses.sum()))
 
 
-class _Call(NamedTuple):
-    """One call of a site: how to make its record once the class of the site is known."""
+@dataclass
+class _Calls:
+    """Calls of a site that are alike, in order. `parts` are event numbers summed over axes of constant fan-out, of
+    values non-zeros; `nonzeros` the same of non-zeros, where numbers above 1 may occur. `live` are operands that
+    training needs, with their version: they are summed when the record is made.
+    """
 
     info: SiteInfo
-    record: Callable[[Site], SynapseRecord]
+    tag: Tag
+    batch: BatchAxis
+    synapses: Tensor
+    share: int
+    reach: Reach
+    parts: list[Tensor] = field(default_factory=list)
+    nonzeros: list[Tensor] = field(default_factory=list)
+    live: list[tuple[Tensor, int]] = field(default_factory=list)
+    dense: float = 0.0
+    inputs: float = 0.0
+    outputs: float = 0.0
+
+    def record(self, site: Site) -> SynapseRecord:
+        if self.live:
+            with torch.enable_grad():
+                return self._live_record(site)
+        sums = self._sums(site, self.parts)
+        return _spread(assembled(site, sums, self.dense, self.inputs, self.outputs), self.share)
+
+    def _sums(self, site: Site, parts: list[Tensor]) -> Sums:
+        """Of all calls; the numbers of events that enter a site of values do not matter, only that they are there."""
+        nonzeros = self.nonzeros or parts
+        chosen = parts if isinstance(site.kind, Events) else nonzeros
+        weighted, entered = self._by_step(chosen)
+        nonzero = weighted.detach() if nonzeros is chosen else self._by_step(nonzeros)[0]
+        return Sums(weighted, nonzero, entered)
+
+    def _by_step(self, parts: list[Tensor]) -> tuple[Tensor, Tensor]:
+        if self.batch == (0, 1, 1) and all(p.shape == parts[0].shape for p in parts):
+            synapses = self.synapses.unsqueeze(0)
+            return per_step(torch.stack(parts), synapses, BatchAxis(1, 1))
+        tables = [per_step(part, self.synapses, self.batch) for part in parts]
+        weighted, entered = (torch.cat(t) for t in zip(*tables, strict=True))
+        return weighted, entered
+
+    def _live_record(self, site: Site) -> SynapseRecord:
+        for x, version in self.live:
+            if x._version != version:
+                raise BadInput(
+                    f"{self.info.name}: the events that entered were changed in place before they were counted; call "
+                    "activity() right after the model, or count under torch.no_grad()"
+                )
+        self.nonzeros = []
+        numbers_of = [numbers(x, self.tag) for x, _ in self.live]
+        parts = [over_constant(n, self.synapses, self.batch, _most(self.tag)) for n in numbers_of]
+        if _most(self.tag) != 1 or not isinstance(site.kind, Events):
+            self.nonzeros = [self._nonzero(n) for n in numbers_of]
+        live = Operand(tuple(numbers_of), self.synapses, self.batch) if isinstance(site.kind, Events) else None
+        sums = self._sums(site, parts)
+        return _spread(assembled(site, sums, self.dense, self.inputs, self.outputs, live), self.share)
+
+    def add(self, x: Tensor, ratio: float, of_one: float) -> None:
+        """One more call."""
+        inputs = x.numel() / x.shape[self.batch.dim] * self.batch.folds
+        self.inputs += inputs
+        self.outputs += inputs * ratio
+        self.dense += dense_synapses(x.shape, self.synapses, of_one, self.batch)
+        if x.requires_grad and torch.is_grad_enabled() and self.tag.level is not Level.GRADED:
+            self.live.append((x, x._version))
+            return
+        if self.tag.level is Level.GRADED:
+            self.parts.append(self._nonzero(x))
+            return
+        most = _most(self.tag)
+        n = numbers(x.detach(), self.tag)
+        self.parts.append(over_constant(n, self.synapses, self.batch, most))
+        if most != 1:
+            self.nonzeros.append(self._nonzero(x))
+
+    def _nonzero(self, x: Tensor) -> Tensor:
+        return over_constant(x.detach() != 0, self.synapses, self.batch, 1)
+
+
+@dataclass
+class _Product:
+    """Products of two activations: their record, of one or more calls."""
+
+    info: SiteInfo
+    record_: SynapseRecord
+
+    def record(self, site: Site) -> SynapseRecord:
+        return self.record_._replace(site=site)
 
 
 @dataclass
@@ -91,6 +175,7 @@ class _Sent:
     active: Tensor | None
     updates: float
     steps: int
+    training: bool
 
 
 class Ledger:
@@ -98,13 +183,12 @@ class Ledger:
 
     def __init__(self, samples: int):
         self.samples = samples
-        self._calls: list[_Call] = []
+        self._calls: dict[str, list[_Calls | _Product]] = {}
         self._neurons: dict[str, _Sent] = {}
 
     def synapses(self, info: SiteInfo, tag: Tag, x: Tensor, batch: BatchAxis | None, reach: Reach) -> None:
         """Weights with this fan-out acted on x."""
-        synapses, ratio = reach.fan_out
-        share = 1
+        synapses, share = reach.fan_out.synapses, 1
         if batch is None or batch.dim >= x.dim():  # one sample stands for the mean of all
             x, synapses, batch, share = x.unsqueeze(0), synapses.unsqueeze(0), BatchAxis(0, 1), self.samples
         elif batch.folds * self.samples != x.shape[batch.dim]:
@@ -112,57 +196,25 @@ class Ledger:
                 f"{info.name}: expected {batch.folds} steps of {self.samples} samples on axis {batch.dim}, got "
                 f"{x.shape[batch.dim]}; meter one presentation of the same samples at a time"
             )
-        dense = dense_synapses(x.shape, synapses, reach.of_one, batch)
-        rest = (synapses, batch, dense, ratio)
+        last = self._calls.get(info.name, [None])[-1]
+        if not isinstance(last, _Calls) or not _alike(last, tag, batch, reach, share):
+            last = _Calls(info, tag, batch, synapses, share, reach)
+            self._calls.setdefault(info.name, []).append(last)
+        last.add(x, reach.fan_out.outputs, reach.of_one)
 
-        def as_values(site: Site) -> SynapseRecord:
-            return _spread(value_record(site, x, *rest), share)
-
-        if tag.level is Level.GRADED:
-            values = as_values(_NOWHERE)
-            self._calls.append(_Call(info, lambda site: values._replace(site=site)))
-            return
-        most = _most(tag) if tag.level is Level.EVENT else 1
-
-        def as_events(site: Site) -> SynapseRecord:
-            return _spread(event_record(site, numbers(x, tag), most, *rest), share)
-
-        if x.requires_grad and torch.is_grad_enabled():
-            version = x._version
-
-            def live(site: Site) -> SynapseRecord:
-                if x._version != version:
-                    raise BadInput(
-                        f"{info.name}: the events that entered were changed in place before they were counted; call "
-                        "activity() right after the model, or count under torch.no_grad()"
-                    )
-                with torch.enable_grad():
-                    return as_events(site) if isinstance(site.kind, Events) else as_values(site)
-
-            self._calls.append(_Call(info, live))
-            return
-        events, values = as_events(_NOWHERE), None if most == 1 else as_values(_NOWHERE)
-
-        def counted(site: Site) -> SynapseRecord:
-            if isinstance(site.kind, Events):
-                return events._replace(site=site)
-            none = torch.zeros_like(events.acs)
-            found = values or events._replace(acs=none, graded_events=none, macs=events.acs)
-            return found._replace(site=site)
-
-        self._calls.append(_Call(info, counted))
-
-    def product(self, info: SiteInfo, tags: tuple[Tag, Tag], left: Tensor, right: Tensor, batch: BatchAxis | None):
+    def product(
+        self, info: SiteInfo, tags: tuple[Tag, Tag], left: Tensor, right: Tensor, batch: BatchAxis | None
+    ) -> None:
         """Two activations were multiplied."""
         kinds = [Events() if t.level is Level.EVENT else Values() for t in tags]
         patterns = [(x.detach() != 0).to(torch.float32) for x in (left, right)]
-        share = 1
         if batch is None or batch.dim >= left.dim() - 2:
-            share = self.samples
-            patterns, batch = [p.unsqueeze(0) for p in patterns], BatchAxis(0, 1)
-        record = product_record(_NOWHERE, patterns[0], patterns[1], (kinds[0], kinds[1]), batch)
-        record = _spread(record, share)
-        self._calls.append(_Call(info, lambda site: record._replace(site=site)))
+            patterns = [p.unsqueeze(0) for p in patterns]
+            record = product_record(_NOWHERE, patterns[0], patterns[1], (kinds[0], kinds[1]), BatchAxis(0, 1))
+            record = _spread(record, self.samples)
+        else:
+            record = product_record(_NOWHERE, patterns[0], patterns[1], (kinds[0], kinds[1]), batch)
+        self._calls.setdefault(info.name, []).append(_Product(info, record))
 
     def neurons(self, name: str, neuron: str, layer: str, y: Tensor, tag: Tag | None, batch: BatchAxis) -> None:
         """A population behind `layer` sent y; `tag` is None for activations, of which the non-zeros count."""
@@ -174,13 +226,16 @@ class Ledger:
             every: list[int] = [batch.dim]
         else:
             of_sample, every = sent.sum(0), [0, 1]
-        active = None if torch.is_grad_enabled() else (sent != 0).sum(every).double()
+        active = None
+        if not torch.is_grad_enabled() and (tag is None or _most(tag) != 1):
+            active = (sent != 0).sum(every).double()
         updates = 0.0 if tag is None else y.numel() / self.samples
         known = self._neurons.get(name)
         if known is None:
-            self._neurons[name] = _Sent(neuron, layer, of_sample, active, updates, steps)
+            once = torch.empty_like(of_sample, dtype=torch.float32).copy_(of_sample)
+            self._neurons[name] = _Sent(neuron, layer, once, active, updates, steps, torch.is_grad_enabled())
         elif known.sent.shape == of_sample.shape:
-            known.sent = known.sent + of_sample
+            known.sent += of_sample
             known.active = None if known.active is None or active is None else known.active + active
             known.updates, known.steps = known.updates + updates, known.steps + steps
         else:
@@ -188,18 +243,18 @@ class Ledger:
 
     def activity(self, populations: dict[str, str]) -> Activity:
         """Everything that was counted; of the populations those named, under the names given."""
-        sites = {id(call.info): call.info.site() for call in self._calls}
-        synapses = tuple(call.record(sites[id(call.info)]) for call in self._calls)
+        synapses = tuple(call.record(call.info.site()) for calls in self._calls.values() for call in calls)
         neurons = []
         for name, n in self._neurons.items():
             if _first_name(name) not in populations:
                 continue
-            fired = multiple = None
-            if n.active is not None:
+            fired = multiple = active = None
+            if not n.training:
                 fired, multiple = ((n.sent > k).sum(0).double() for k in (0, 1))
+                active = n.sent.sum(0, dtype=torch.float64) if n.active is None else n.active
             shown = populations[_first_name(name)] + name[len(_first_name(name)) :]
             events = n.sent.sum(0, dtype=torch.float64)
-            rest = (events, n.active, fired, multiple, n.updates, n.steps, n.layer)
+            rest = (events, active, fired, multiple, n.updates, n.steps, n.layer)
             neurons.append(NeuronRecord(shown, n.neuron, *rest))
         return Activity(synapses, tuple(neurons), self.samples)
 
@@ -236,12 +291,19 @@ def _most(tag: Tag) -> int | None:
 
 
 def _spread(record: SynapseRecord, share: int) -> SynapseRecord:
-    """The record of one stand-in, given out evenly to `share` samples."""
+    """Where one sample stood for all, its counts are given out evenly."""
     if share == 1:
         return record
     even = {k: (getattr(record, k) / share).expand(share) for k in ("acs", "graded_events", "macs", "active")}
     sizes = {k: getattr(record, k) / share for k in ("dense", "inputs", "outputs")}
     return record._replace(**even, **sizes, operand=None)
+
+
+def _alike(calls: _Calls, tag: Tag, batch: BatchAxis, reach: Reach, share: int) -> bool:
+    """Whether one more call can be added up with those before."""
+    same = calls.tag.level == tag.level and calls.tag.unit == tag.unit and _most(calls.tag) == _most(tag)
+    same = same and (calls.tag.signed, calls.tag.inexact) == (tag.signed, tag.inexact)
+    return same and calls.batch == batch and calls.share == share and calls.reach is reach
 
 
 def _next_name(name: str) -> str:

@@ -18,10 +18,12 @@ from picojoule.graph import Activity, Site
 from picojoule.graph.shapes import BatchAxis
 from picojoule.kinds import Events, Kind, Values
 from picojoule.metering.call import Probe
-from picojoule.metering.classify import Classifier, Found, Frame
+from picojoule.metering.classify import Classifier
 from picojoule.metering.ledger import Ledger
 from picojoule.metering.rules import declared
+from picojoule.metering.run import Frame
 from picojoule.metering.session import Session, first_tensor, is_linear
+from picojoule.metering.sites import Found
 from picojoule.metering.tag import Tag, Tags
 
 _AUDIT_EVERY = 32
@@ -36,11 +38,11 @@ class _Plan:
 
     def __init__(self, classifier: Classifier, populations: dict[str, str]):
         self.sites: dict[nn.Module, list[Found]] = {}
-        for found in classifier.found:
+        for found in classifier.sites.found:
             assert found.module is not None
             self.sites.setdefault(found.module, []).append(found)
         self.heard: dict[nn.Module, list[tuple[str, Tag | None, BatchAxis]]] = {}
-        for module, key, tag, axis in classifier.heard:
+        for module, key, tag, axis in classifier.populations.heard:
             if key in populations:
                 self.heard.setdefault(module, []).append((key, tag, axis))
 
@@ -63,7 +65,7 @@ class Meter:
         self._stack: list[Frame] = []
         self._calls: dict[nn.Module, int] = {}
         self._depth = self._presented = 0
-        self._called: dict[str, list[str]] = {}
+        self._called: dict[str, list[Tensor]] = {}
         self._handles: list[Any] = []
         self._changed = ""
 
@@ -126,11 +128,9 @@ class Meter:
         self._depth += 1
         if self._classifier is not None:
             path = self._session.paths.get(module, "")
-            self._classifier.frames.append(Frame(module, path, first_tensor((args, kwargs))))
+            self._classifier.run.frames.append(Frame(module, path, first_tensor((args, kwargs))))
             if is_linear(module):
-                self._called[path] = [
-                    n for n, p in self._names.items() if any(p is q for q in module.parameters(False))
-                ]
+                self._called[path] = list(module.parameters())
         elif self._plan is not None and module in self._plan.sites:
             self._count(module, args, kwargs)
 
@@ -141,11 +141,12 @@ class Meter:
         failed = output is None and sys.exc_info()[0] is not None
         try:
             if self._classifier is not None:
-                frame = self._classifier.frames.pop()
-                if self._classifier.frames:
-                    self._classifier.frames[-1].origins |= frame.origins
+                frames = self._classifier.run.frames
+                frame = frames.pop()
+                if frames:
+                    frames[-1].origins |= frame.origins
                 if not failed:
-                    self._classifier.leave(frame, output)
+                    self._classifier.populations.leave(frame, output)
             elif self._plan is not None and module in self._plan.heard and not failed:
                 self._listen_to(module, output)
         finally:
@@ -175,12 +176,11 @@ class Meter:
         if self._plan is not None:
             return
         self._called.clear()
-        self._names = dict(session.root.named_parameters(remove_duplicate=True))
         self._classifier = Classifier(session, self._tags, self._ledger)
         kind = session.inputs
         if x.dtype is torch.bool and isinstance(kind, Values):
             kind = Events(most=1)
-        self._classifier.declare(x, declared(kind), BatchAxis(dim, 1))
+        self._tags.put(x, declared(kind), BatchAxis(dim, 1))
         self._classifier.__enter__()
 
     def _end(self, output: Any, failed: bool) -> None:
@@ -212,10 +212,10 @@ class Meter:
     def _learn(self, classifier: Classifier, output: Any) -> None:
         session = self._session
         for tensor in (t for t in tree_leaves(output) if isinstance(t, Tensor)):
-            session.reached |= classifier.tag(tensor).born
+            session.reached |= classifier.run.tag(tensor).born
         for path, reason in classifier.unseen(self._called).items():
             session.miss(path, reason)
-        if not classifier.functional and not self._steps_outside and classifier.ledger.samples > 1:
+        if not classifier.run.functional and not self._steps_outside and classifier.run.ledger.samples > 1:
             self._plans[self._key] = _Plan(classifier, session.populations_named())
 
     def _signature(self, args: Any, kwargs: Any) -> Any:

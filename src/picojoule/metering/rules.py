@@ -1,7 +1,7 @@
 """The rule of every torch operation: the provenance of its result from that of its operands."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -29,8 +29,20 @@ class Call(NamedTuple):
 
     def tags(self) -> list[Tag]:
         """Of all tensors among the arguments."""
-        flat = tree_leaves((self.args, self.kwargs))
-        return [self.tag(x) for x in flat if isinstance(x, Tensor)]
+        tag = self.tag
+        found = [tag(x) for x in tensors_in(self.args)]
+        return [*found, *(tag(x) for x in tensors_in(self.kwargs.values()))] if self.kwargs else found
+
+
+def tensors_in(arguments: Iterable[Any]) -> tuple[Tensor, ...]:
+    """The tensors among arguments or results of an operation, which nest at most lists."""
+    found: list[Tensor] = []
+    for x in arguments:
+        if isinstance(x, Tensor):
+            found.append(x)
+        elif isinstance(x, list | tuple):
+            found.extend(tensors_in(x))
+    return tuple(found)
 
 
 Rule = Callable[[Call], "Tag | tuple[Tag, ...]"]
@@ -89,7 +101,7 @@ def _boolean(tag: Tag, call: Call) -> Tag:
     if tag.level is Level.GRADED:
         return algebra.birth([tag], BINARY, where=call.where)
     if tag.level is Level.EVENT and (tag.levels != BINARY or tag.unit != algebra.Unit.of(1.0)):
-        return tag.copy(levels=BINARY, unit=algebra.Unit.of(1.0), signed=False, form=None)
+        return tag.but(levels=BINARY, unit=algebra.Unit.of(1.0), signed=False, form=None)
     return tag
 
 
@@ -124,23 +136,23 @@ def _round(call: Call) -> Tag:
 
 
 def _same(call: Call) -> Tag:
-    return call.tag(call.args[0]).copy()
+    return call.tag(call.args[0])
 
 
 def _cast(call: Call) -> Tag:
     tag, dtype = call.tag(call.args[0]), call.results[0].dtype
     if tag.level is Level.GRADED and not dtype.is_floating_point and not dtype.is_complex:
         return algebra.birth([tag], BINARY if dtype is torch.bool else None, True, call.where)
-    return tag.copy()
+    return tag
 
 
 def _arranged(call: Call) -> Tag:
     """The same elements in another order, some of them twice or not at all."""
-    return call.tag(call.args[0]).copy(form=None, identity=Tag(Level.ZERO).identity)
+    return call.tag(call.args[0]).but(form=None, identity=Tag(Level.ZERO).identity)
 
 
 def _pooled(call: Call) -> Tag:
-    return _arranged(call).copy(origin="")
+    return _arranged(call).but(origin="")
 
 
 def _with_indices(call: Call) -> tuple[Tag, ...]:
@@ -159,7 +171,7 @@ def _indexed(call: Call) -> Tag:
     leaves = [i for i in tree_leaves(indices) if isinstance(i, Tensor)]
     if source.level is Level.CONST and any(not call.tag(i).is_constant for i in leaves):
         return graded("a table of constants is read where data says", trained=source.trained)
-    return _arranged(call).copy(origin="")
+    return _arranged(call).but(origin="")
 
 
 def _sum(call: Call) -> Tag:
@@ -290,7 +302,7 @@ def _clamp(call: Call) -> Tag:
     if tag.levels is None or tag.unit.number is None:
         above = high is None or (tag.unit.number is not None and float(high / tag.unit.number).is_integer())
         if (low is None or low == 0) and above:
-            return algebra.rectify(tag) if low == 0 else tag.copy()
+            return algebra.rectify(tag) if low == 0 else tag
         return graded("events clipped between their levels", trained=tag.trained)
     bottom, top = -math.inf if low is None else low, math.inf if high is None else high
     return algebra.map_levels(tag, lambda v: min(max(v, bottom), top), "clamp")
@@ -310,7 +322,7 @@ def _elementwise(function: Callable[[float], float] | None = None) -> Rule:
 def _power(call: Call) -> Tag:
     tag, exponent = call.tag(call.args[0]), call.operand(1)
     if exponent == 1:
-        return tag.copy()
+        return tag
     if tag.level is Level.EVENT and isinstance(exponent, int | float):
         return algebra.map_levels(tag, lambda v: v**exponent, "pow")
     return algebra.derived(f"pow {exponent if isinstance(exponent, int | float) else id(exponent)}", tag)
@@ -350,7 +362,7 @@ def _dropout(call: Call) -> tuple[Tag, ...]:
 
 def _full(call: Call) -> Tag:
     value = call.args[1] if call.name in ("full", "full_like") else call.operand(2, "fill_value")
-    return constant(float(value)) if isinstance(value, int | float) else call.tag(value).copy()
+    return constant(float(value)) if isinstance(value, int | float) else call.tag(value)
 
 
 def _noise(call: Call) -> Tag:

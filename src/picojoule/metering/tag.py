@@ -45,7 +45,7 @@ ONE = Unit.of(1.0)
 
 @dataclass(slots=True)
 class Tag:
-    """The provenance of a tensor; tensors that share memory share their tag.
+    """The provenance of a tensor; never changed once it is in use.
 
     Of events, `levels` are the numbers n that may occur and `most` the largest |n| (None: not known), and
     value = n * `unit`. Of constants, `value` is the number if all elements have the same one, `sources` the parameters
@@ -71,14 +71,9 @@ class Tag:
     origin: str = ""
     inexact: bool = False
 
-    def copy(self, **changes: Any) -> "Tag":
-        """Another tag with the same content (and identity)."""
+    def but(self, **changes: Any) -> "Tag":
+        """The same with some changes (its identity stays unless changed)."""
         return replace(self, **changes)
-
-    def become(self, other: "Tag") -> None:
-        """Take over the content of another tag, for every tensor that shares this one."""
-        for name in self.__slots__:
-            setattr(self, name, getattr(other, name))
 
     @property
     def is_constant(self) -> bool:
@@ -118,13 +113,21 @@ def event(levels: frozenset[float] | None, unit: Unit = ONE, **more: Any) -> Tag
     return Tag(Level.EVENT, levels=levels, unit=unit, signed=signed, **more)
 
 
+class Memory:
+    """The memory of one or more tensors, `elements` large, and the tag of what it holds now."""
+
+    __slots__ = ("tag", "elements")
+
+    def __init__(self, tag: Tag, elements: int):
+        self.tag, self.elements = tag, elements
+
+
 @dataclass(slots=True)
 class Entry:
-    """One tensor: its tag, its batch axis, and how many elements the memory behind the tag has."""
+    """One tensor: its memory, which its views share, and its batch axis."""
 
-    tag: Tag
+    memory: Memory
     batch: BatchAxis | None
-    owned: int
     alive: "weakref.ref[Tensor]"
 
 
@@ -138,7 +141,7 @@ class Tags:
         entry = self._entries.get(id(tensor))
         return entry if entry is not None and entry.alive() is tensor else None
 
-    def put(self, tensor: Tensor, tag: Tag, batch: BatchAxis | None, owned: int | None = None) -> None:
+    def put(self, tensor: Tensor, tag: Tag | Memory, batch: BatchAxis | None) -> None:
         key = id(tensor)
         entries = self._entries
 
@@ -148,7 +151,8 @@ class Tags:
                 del entries[key]
 
         alive = weakref.ref(tensor, forget)
-        entries[key] = Entry(tag, batch, tensor.numel() if owned is None else owned, alive)
+        memory = tag if isinstance(tag, Memory) else Memory(tag, tensor.numel())
+        entries[key] = Entry(memory, batch, alive)
 
     def clear(self) -> None:
         self._entries.clear()

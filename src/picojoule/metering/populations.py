@@ -1,0 +1,121 @@
+"""The populations of a classified pass: where events are born, and which module's output they are."""
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from picojoule.graph.shapes import BatchAxis
+from picojoule.metering.batch_rules import batch_of
+from picojoule.metering.rules import declared
+from picojoule.metering.run import Frame, Pass
+from picojoule.metering.session import NAMED_ACTIVATIONS, Population, first_tensor, is_cell
+from picojoule.metering.tag import Level, Tag
+
+BIRTHS = {
+    *("gt", "ge", "lt", "le", "eq", "ne", "greater", "greater_equal", "less", "less_equal", "not_equal"),
+    *("sign", "sgn", "heaviside", "round", "floor", "ceil", "trunc", "fix", "div", "floor_divide", "_to_copy"),
+    *("poisson", "bernoulli", "logical_not", "logical_and", "argmax", "to"),
+}
+
+
+class Populations:
+    """Finds the populations of one pass. `heard` lists the modules whose output is one, call by call."""
+
+    def __init__(self, run: Pass):
+        self._run, self._session = run, run.session
+        self.heard: list[tuple[nn.Module, str, Tag | None, BatchAxis]] = []
+
+    def place(self, name: str, args: Any) -> str:
+        """The place of a birth: module, line of its forward, and the site that drives it."""
+        if name not in BIRTHS:
+            return ""
+        driver = next(
+            (t.driver for t in map(self._run.tag, (a for a in args if isinstance(a, Tensor))) if t.driver), ""
+        )
+        return f"{self._run.place}|{driver}"
+
+    def born(self, where: str, y: Tensor, tag: Tag, args: Any, kwargs: Any) -> None:
+        """Events were born here, outside a neuron module perhaps."""
+        for frame in self._run.frames:
+            frame.origins.add(where)
+        if not tag.trained or not self._is_functional(where):
+            return
+        driver = where.rpartition("|")[2]
+        axis = batch_of("gt", args, kwargs, y, self._run.batch)
+        if axis is not None:
+            name = f"spikes after {driver}" if driver else f"spikes in {where.rpartition('|')[0]}"
+            self._session.populations.setdefault(where, Population(name, "spike", driver, {where}))
+            self._run.ledger.neurons(where, "spike", driver, y, tag, axis)
+            self._run.functional = True
+
+    def _is_functional(self, where: str) -> bool:
+        """Whether the module that runs has synapses too, so that its output is not the events."""
+        frame = self._run.frame
+        if frame is None or is_cell(frame.module):
+            return frame is None
+        return frame.sites > 0 or len(self._run.frames) == 1
+
+    def activation(self, y: Tensor, x: Any) -> None:
+        """A rectifier returned y."""
+        frame = self._run.frame
+        axis = self._run.batch(x)
+        if axis is None:
+            return
+        driver = self._run.tag(x).driver
+        named = frame is not None and isinstance(frame.module, NAMED_ACTIVATIONS)
+        key = frame.path if frame is not None and named else f"relu after {driver}"
+        self._hear_activation(key, driver, y, axis)
+        if frame is not None and named:
+            self.heard.append((frame.module, key, None, axis))
+        else:
+            self._run.functional = True
+
+    def _hear_activation(self, key: str, driver: str, y: Tensor, axis: BatchAxis) -> None:
+        self._session.populations.setdefault(key, Population(key, "ReLU", driver, analog=True))
+        self._run.ledger.neurons(key, "ReLU", driver, y, None, axis)
+
+    def leave(self, frame: Frame, output: Any) -> None:
+        """A module returned: is its output a population's?"""
+        session, module = self._session, frame.module
+        y = first_tensor(output)
+        if self._run.ledger.samples == 1 and y is not None and frame.x is not None:
+            self._same_axis(frame.x, y)
+        kind = session.declared_kind(module)
+        if y is not None and kind is not None:
+            self._run.tag(y)
+            origin = f"{frame.path}|declared"
+            made = declared(kind, trained=True, where=origin)
+            entry = self._run.tags.get(y)
+            self._run.tags.put(y, made, None if entry is None else entry.batch)
+            axis = self._run.batch(y)
+            if axis is not None and made.level is Level.EVENT:
+                self._hear(frame, y, made, axis, {origin})
+            elif axis is not None and isinstance(module, NAMED_ACTIVATIONS):
+                self._hear_activation(frame.path, self._run.driver, y, axis)
+                self.heard.append((module, frame.path, None, axis))
+            return
+        if y is None or isinstance(module, nn.Sequential | nn.ModuleList) or not frame.path or not frame.origins:
+            return
+        for tensor in (t for t in tree_leaves(output) if isinstance(t, Tensor)):
+            tag, axis = self._run.tag(tensor), self._run.batch(tensor)
+            fits = tag.level is Level.EVENT and tag.origin in frame.origins and tag.trained
+            if fits and axis is not None and (not frame.sites or is_cell(module)):
+                self._hear(frame, tensor, tag, axis, {tag.origin})
+                return
+
+    def _same_axis(self, x: Tensor, y: Tensor) -> None:
+        """Of a batch of one the axes of size 1 look alike; a module keeps the batch where it was."""
+        axis, entry = self._run.batch(x), self._run.tags.get(y)
+        if axis is not None and entry is not None and x.dim() == y.dim() and x.shape[axis.dim] == y.shape[axis.dim]:
+            entry.batch = axis
+
+    def _hear(self, frame: Frame, y: Tensor, tag: Tag, axis: BatchAxis, origins: set[str]) -> None:
+        module = frame.module
+        neuron = type(getattr(module, "neuron", module) if is_cell(module) else module).__name__
+        layer = next(iter(origins)).rpartition("|")[2]
+        layer = self._run.driver if layer == "declared" else layer
+        population = self._session.populations.setdefault(frame.path, Population(frame.path, neuron, layer))
+        population.origins |= origins
+        self._run.ledger.neurons(frame.path, neuron, population.layer, y, tag, axis)
+        self.heard.append((module, frame.path, tag, axis))
