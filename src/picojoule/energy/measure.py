@@ -52,7 +52,9 @@ def measure(
     The model is left as it was. State that modules keep inside is put back after every batch to what it was before
     the first, so that every batch starts from the same state. Raises BadInput for what cannot be measured.
     """
-    lists = prices(hardware)
+    lists, conventions = prices(hardware), list(conventions)
+    if conventions and skip_zero_weights:
+        raise BadInput("expected conventions or skip_zero_weights, got both; the other tools count every weight")
     if not isinstance(model, nn.Module):
         raise BadInput(f"expected a torch module to measure, got {type(model).__name__}")
     seen = _Seen(model, run, scores)

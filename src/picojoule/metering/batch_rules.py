@@ -14,7 +14,7 @@ Lookup = Callable[[Tensor], BatchAxis | None]
 _RESHAPES = {"view", "_unsafe_view", "reshape", "_reshape_alias", "unflatten", "flatten", "ravel", "view_as"}
 _SPLITS = {"split", "split_with_sizes", "chunk", "tensor_split", "split_copy", "split_with_sizes_copy"}
 _MOVES = {"permute", "permute_copy", "t", "numpy_T", "t_copy", "transpose", "swapaxes", "transpose_copy", *_RESHAPES}
-_MOVES |= {"index", "_unsafe_index", "embedding", "select", "unbind", "select_copy", "unbind_copy"}
+_MOVES |= {"mm", "bmm", "index", "_unsafe_index", "embedding", "select", "unbind", "select_copy", "unbind_copy"}
 _REDUCTIONS = {"sum", "mean", "amax", "amin", "any", "all", "prod", "logsumexp", "nansum", "max", "min", "argmax"}
 _REDUCTIONS |= {"argmin", "median", "mode", "kthvalue", "var", "std", "var_mean", "std_mean", "count_nonzero", "norm"}
 _REDUCTIONS |= {"linalg_vector_norm"}
@@ -23,6 +23,10 @@ _REDUCTIONS |= {"linalg_vector_norm"}
 def batch_of(name: str, args: Sequence[Any], kwargs: dict[str, Any], result: Tensor, axis_of: Lookup) -> Any:
     """The batch axis of one result, or None if no axis holds whole samples."""
     x = args[0] if args else None
+    if isinstance(x, Tensor) and name not in _MOVES and x.shape == result.shape:
+        axis = axis_of(x)
+        if axis is not None:
+            return axis
     if name in ("cat", "stack", "concatenate"):
         return _gathered(name, args, kwargs, result, axis_of)
     if name in ("mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "matmul"):
@@ -32,8 +36,6 @@ def batch_of(name: str, args: Sequence[Any], kwargs: dict[str, Any], result: Ten
     axis = axis_of(x)
     if axis is None:
         return _aligned(args, kwargs, result, axis_of)
-    if name not in _MOVES and x.shape == result.shape:
-        return axis
     rank, after = x.dim(), result.dim()
     dim = args[1] if len(args) > 1 else kwargs.get("dim", 0)
     if name in _RESHAPES:

@@ -4,7 +4,7 @@ A dispatch mode sees the operations below autograd, whoever calls them: modules,
 functions, scripted code. It changes none of them.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from picojoule.metering.algebra import join
 from picojoule.metering.batch_rules import batch_of
 from picojoule.metering.ledger import Ledger
 from picojoule.metering.linear import NAMES
-from picojoule.metering.populations import Populations
+from picojoule.metering.populations import BIRTHS, Populations
 from picojoule.metering.rules import Call, follow, tensors_in
 from picojoule.metering.run import Pass
 from picojoule.metering.session import Session
@@ -23,6 +23,31 @@ from picojoule.metering.sites import Sites
 from picojoule.metering.tag import Level, Tag, Tags
 
 _READS_NOTHING = {"_local_scalar_dense", "item", "is_nonzero", "equal", "_assert_async", "is_same_size"}
+
+
+class _About(NamedTuple):
+    """What is fixed for a torch operation: its name without the mark of in-place writing, and how it returns."""
+
+    namespace: str
+    name: str
+    aliases: bool
+    writes: bool
+    linear: bool
+    decomposes: bool
+
+
+_KNOWN: dict[Any, _About] = {}
+
+
+def _about(func: Any) -> _About:
+    namespace, _, name = func._schema.name.partition("::")
+    returns = func._schema.returns
+    info = returns[0].alias_info if returns else None
+    base = name if name.startswith("__") else name.removesuffix("_")
+    linear = namespace == "aten" and base in NAMES
+    aliases, writes = info is not None and not info.is_write, info is not None and info.is_write
+    found = _About(namespace, base, aliases, writes, linear, not linear and func._can_decompose())
+    return _KNOWN.setdefault(func, found)
 
 
 class Classifier(TorchDispatchMode):
@@ -34,6 +59,11 @@ class Classifier(TorchDispatchMode):
         self.sites, self.populations = Sites(self.run), Populations(self.run)
         self._inner = _Inner(self)
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Compiled code runs eagerly under the meter anyhow; the default would load the compiler for nothing."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return self.watch(func, args, kwargs or {})
 
@@ -41,46 +71,44 @@ class Classifier(TorchDispatchMode):
         """Run an operation, and follow it."""
         if torch._C._current_graph_task_id() != -1:  # backward, and recomputation in it
             return func(*args, **kwargs)
-        namespace, _, name = func._schema.name.partition("::")
-        if torch.is_inference_mode_enabled() and name not in NAMES and func._can_decompose():
+        about = _KNOWN.get(func) or _about(func)
+        if torch.is_inference_mode_enabled() and about.decomposes:
             with self._inner:
                 result = func.decompose(*args, **kwargs)
             if result is not NotImplemented:
                 return result
         result = func(*args, **kwargs)
         try:
-            self._follow(func, namespace, name, args, kwargs, result)
+            self._follow(about, args, kwargs, result)
         except BadInput:
             raise
         except Exception as error:  # a TypeError here would read as one of the model's own
             raise RuntimeError(f"the meter failed at {func._schema.name}: {type(error).__name__}: {error}") from error
         return result
 
-    def _follow(self, func: Any, namespace: str, name: str, args: Any, kwargs: Any, result: Any) -> None:
-        base = name.removesuffix("_") if not name.startswith("__") else name
+    def _follow(self, about: _About, args: Any, kwargs: Any, result: Any) -> None:
+        base = about.name
         results = (result,) if isinstance(result, Tensor) else tensors_in((result,))
         if not results or base in _READS_NOTHING:
             return
-        returns = func._schema.returns
-        info = returns[0].alias_info if returns else None
-        if info is not None and not info.is_write and isinstance(args[0], Tensor):
+        if about.aliases and isinstance(args[0], Tensor):
             self._alias(base, args, kwargs, results)
             return
-        where = self.populations.place(base, args)
+        where = self.populations.place(args) if base in BIRTHS else ""
         call = Call(base, args, kwargs, results, self.run.tag, where)
-        if namespace == "aten" and base in NAMES:
+        if about.linear:
             tags = self.sites.follow(base, call)
         else:
-            tags = follow(call, namespace)
+            tags = follow(call, about.namespace)
             if base == "relu" and tags[0].level is Level.GRADED:
                 self.populations.activation(results[0], args[0])
             elif where and tags[0].origin == where and all(where not in t.born for t in call.tags()):
                 self.populations.born(where, results[0], tags[0], args, kwargs)
-        if info is not None and info.is_write:
+        if about.writes:
             self._overwrite(results[0], tags[0])
             return
         for tensor, tag in zip(results, tags, strict=False):
-            if not any(tensor is a for a in args):
+            if all(tensor is not a for a in args):
                 self.run.tags.put(tensor, tag, batch_of(base, args, kwargs, tensor, self.run.batch))
 
     def _alias(self, name: str, args: Any, kwargs: Any, results: tuple[Tensor, ...]) -> None:

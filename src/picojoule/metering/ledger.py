@@ -77,7 +77,8 @@ class Reach(NamedTuple):
 class _Calls:
     """Calls of a site that are alike, in order. `parts` are event numbers summed over axes of constant fan-out, of
     values non-zeros; `nonzeros` the same of non-zeros, where numbers above 1 may occur. `live` are operands that
-    training needs, with their version: they are summed when the record is made.
+    training needs, with their version: they are summed when the record is made. `latest` is the last
+    operand of values: an image that is shown at every step is looked at once.
     """
 
     info: SiteInfo
@@ -89,6 +90,7 @@ class _Calls:
     parts: list[Tensor] = field(default_factory=list)
     nonzeros: list[Tensor] = field(default_factory=list)
     live: list[tuple[Tensor, int]] = field(default_factory=list)
+    latest: tuple[Tensor, int] | None = None
     dense: float = 0.0
     inputs: float = 0.0
     outputs: float = 0.0
@@ -132,6 +134,11 @@ class _Calls:
         sums = self._sums(site, parts)
         return _spread(assembled(site, sums, self.dense, self.inputs, self.outputs, live), self.share)
 
+    def takes(self, tag: Tag, batch: BatchAxis, reach: Reach, share: int) -> bool:
+        """Whether one more call can be added up with those before."""
+        same = self.reach is reach and self.batch == batch and self.share == share
+        return same and same_numbers(self.tag, tag)
+
     def add(self, x: Tensor, ratio: float, of_one: float) -> None:
         """One more call."""
         inputs = x.numel() / x.shape[self.batch.dim] * self.batch.folds
@@ -142,7 +149,9 @@ class _Calls:
             self.live.append((x, x._version))
             return
         if self.tag.level is Level.GRADED:
-            self.parts.append(self._nonzero(x))
+            again = self.latest is not None and self.latest[0] is x and self.latest[1] == x._version
+            self.parts.append(self.parts[-1] if again else self._nonzero(x))
+            self.latest = None if x.is_inference() else (x, x._version)
             return
         most = _most(self.tag)
         n = numbers(x.detach(), self.tag)
@@ -197,7 +206,7 @@ class Ledger:
                 f"{x.shape[batch.dim]}; meter one presentation of the same samples at a time"
             )
         last = self._calls.get(info.name, [None])[-1]
-        if not isinstance(last, _Calls) or not _alike(last, tag, batch, reach, share):
+        if not isinstance(last, _Calls) or not last.takes(tag, batch, reach, share):
             last = _Calls(info, tag, batch, synapses, share, reach)
             self._calls.setdefault(info.name, []).append(last)
         last.add(x, reach.fan_out.outputs, reach.of_one)
@@ -219,18 +228,19 @@ class Ledger:
     def neurons(self, name: str, neuron: str, layer: str, y: Tensor, tag: Tag | None, batch: BatchAxis) -> None:
         """A population behind `layer` sent y; `tag` is None for activations, of which the non-zeros count."""
         y = y.detach()
+        known = self._neurons.get(name)
         sent = (y != 0).to(torch.float32) if tag is None else numbers(y, tag)
-        steps = batch.folds if batch.folds > 1 or batch.dim != 1 else y.shape[0]
         if batch.folds > 1 or batch.dim != 1:
-            of_sample = batch.unfolded(sent).movedim(batch.dim, 0)
-            every: list[int] = [batch.dim]
+            steps, every = batch.folds, [batch.dim]
+            of_sample = sent if batch.folds == 1 else batch.unfolded(sent)
+            of_sample = of_sample if batch.dim == 0 else of_sample.movedim(batch.dim, 0)
         else:
-            of_sample, every = sent.sum(0), [0, 1]
+            steps, every = y.shape[0], [0, 1]
+            of_sample = sent.sum(0)
         active = None
         if not torch.is_grad_enabled() and (tag is None or _most(tag) != 1):
             active = (sent != 0).sum(every).double()
         updates = 0.0 if tag is None else y.numel() / self.samples
-        known = self._neurons.get(name)
         if known is None:
             once = torch.empty_like(of_sample, dtype=torch.float32).copy_(of_sample)
             self._neurons[name] = _Sent(neuron, layer, once, active, updates, steps, torch.is_grad_enabled())
@@ -299,11 +309,12 @@ def _spread(record: SynapseRecord, share: int) -> SynapseRecord:
     return record._replace(**even, **sizes, operand=None)
 
 
-def _alike(calls: _Calls, tag: Tag, batch: BatchAxis, reach: Reach, share: int) -> bool:
-    """Whether one more call can be added up with those before."""
-    same = calls.tag.level == tag.level and calls.tag.unit == tag.unit and _most(calls.tag) == _most(tag)
-    same = same and (calls.tag.signed, calls.tag.inexact) == (tag.signed, tag.inexact)
-    return same and calls.batch == batch and calls.share == share and calls.reach is reach
+def same_numbers(a: Tag, b: Tag) -> bool:
+    """Whether two operands are counted in the same way."""
+    if a is b:
+        return True
+    same = a.level == b.level and a.unit == b.unit and _most(a) == _most(b)
+    return same and (a.signed, a.inexact) == (b.signed, b.inexact)
 
 
 def _next_name(name: str) -> str:

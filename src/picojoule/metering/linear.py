@@ -22,13 +22,13 @@ ATTENTION = (
     "_scaled_dot_product_fused_attention_overrideable",
 )
 FUSED = {
-    *("_trilinear", "_native_multi_head_attention", "_transformer_encoder_layer_fwd", "_embedding_bag"),
+    *("_trilinear", "_transformer_encoder_layer_fwd", "_embedding_bag"),
     *("_thnn_fused_lstm_cell", "_thnn_fused_gru_cell", "_cudnn_rnn", "miopen_rnn", "_cdist_forward", "_sparse_mm"),
     *("_sparse_addmm", "_embedding_bag_forward_only", "_int_mm", "_weight_int8pack_mm", "_addmm_activation"),
     *("linalg_lu_solve", "_fft_r2c", "_fft_c2c", "_fft_c2r", "_linalg_solve_ex", "_scaled_mm", "addr", "ger"),
 }
 """Operations that multiply and that no rule counts: they are listed."""
-NAMES = {*CONVOLUTIONS, *PRODUCTS, *ATTENTION, *FUSED, "mkldnn_rnn_layer", "embedding"}
+NAMES = {*CONVOLUTIONS, *PRODUCTS, *ATTENTION, *FUSED, "mkldnn_rnn_layer", "embedding", "_native_multi_head_attention"}
 
 
 class Linear(NamedTuple):
@@ -81,6 +81,8 @@ def linear_parts(
         return [_dense("Embedding", indices, weight, 0, weight.shape[1], results[0].shape, per_element=True)]
     if name == "mkldnn_rnn_layer":
         return _recurrent_layer(args, results)
+    if name == "_native_multi_head_attention" and args[0] is args[1] is args[2]:
+        return _fused_attention(args)
     return [Uncounted(name, "no rule counts its operations")]
 
 
@@ -174,4 +176,19 @@ def _recurrent_layer(args: tuple[Any, ...], results: tuple[Tensor, ...]) -> list
     return [
         _dense("lstm", x, from_input, biases, gates, shape),
         _dense("lstm", handed, from_state, biases, gates, shape, part="recurrent"),
+    ]
+
+
+def _fused_attention(args: tuple[Any, ...]) -> list[Linear | Product | Uncounted]:
+    """Self-attention in one call. What is inside cannot be seen: it is taken for values, none of them zero."""
+    x, _, _, size, heads, in_weight, in_bias, out_weight, out_bias = args[:9]
+    batch, length, _ = x.shape
+    inside = x.new_ones(()).expand(batch, heads, length, size // heads)
+    weights = x.new_ones(()).expand(batch, heads, length, length)
+    shape = torch.Size((batch, length, 3 * size))
+    return [
+        _dense("attention", x, in_weight, in_bias.numel(), 3 * size, shape, part="in_proj"),
+        Product(inside, inside.transpose(-1, -2), "query @ key"),
+        Product(weights, inside, "weights @ value"),
+        _dense("attention", x.new_ones(x.shape), out_weight, out_bias.numel(), size, x.shape, part="out_proj"),
     ]

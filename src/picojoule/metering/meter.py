@@ -40,7 +40,8 @@ class _Plan:
         self.sites: dict[nn.Module, list[Found]] = {}
         for found in classifier.sites.found:
             assert found.module is not None
-            self.sites.setdefault(found.module, []).append(found)
+            calls = self.sites.setdefault(found.module, [])
+            calls.append(calls[-1] if calls and calls[-1].counts_like(found) else found)
         self.heard: dict[nn.Module, list[tuple[str, Tag | None, BatchAxis]]] = {}
         for module, key, tag, axis in classifier.populations.heard:
             if key in populations:
@@ -146,7 +147,8 @@ class Meter:
                 if frames:
                     frames[-1].origins |= frame.origins
                 if not failed:
-                    self._classifier.populations.leave(frame, output)
+                    with torch._C._DisableTorchDispatch():  # what the meter computes is not the model's
+                        self._classifier.populations.leave(frame, output)
             elif self._plan is not None and module in self._plan.heard and not failed:
                 self._listen_to(module, output)
         finally:

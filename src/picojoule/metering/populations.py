@@ -26,10 +26,8 @@ class Populations:
         self._run, self._session = run, run.session
         self.heard: list[tuple[nn.Module, str, Tag | None, BatchAxis]] = []
 
-    def place(self, name: str, args: Any) -> str:
+    def place(self, args: Any) -> str:
         """The place of a birth: module, line of its forward, and the site that drives it."""
-        if name not in BIRTHS:
-            return ""
         driver = next(
             (t.driver for t in map(self._run.tag, (a for a in args if isinstance(a, Tensor))) if t.driver), ""
         )

@@ -7,7 +7,7 @@ from picojoule.errors import BadInput
 from picojoule.graph.shapes import BatchAxis
 from picojoule.metering.algebra import BINARY
 from picojoule.metering.call import SiteCall
-from picojoule.metering.ledger import Reach, SiteInfo, are_events
+from picojoule.metering.ledger import Reach, SiteInfo, are_events, same_numbers
 from picojoule.metering.linear import Linear, Product, Uncounted, linear_parts
 from picojoule.metering.rules import Call
 from picojoule.metering.run import Frame, Pass
@@ -24,6 +24,11 @@ class Found:
         self.info, self.tag, self.batch, self.tail, self.reach = info, tag, batch, tuple(x.shape[1:]), reach
         self.module: nn.Module | None = None
         self.call: SiteCall | None = None
+
+    def counts_like(self, other: "Found") -> bool:
+        """Whether the other call is counted in the same way."""
+        same = self.info is other.info and self.reach is other.reach and self.tail == other.tail
+        return same and self.batch == other.batch and same_numbers(self.tag, other.tag)
 
 
 class Sites:
@@ -68,6 +73,8 @@ class Sites:
         if call.name == "mkldnn_rnn_layer":
             own = graded(trained=True) if part.part else self._run.tag(call.args[0])
             tag, batch = own, self._run.batch(call.args[0])
+        elif part.part == "out_proj":
+            tag, batch = graded(trained=True), self._run.batch(call.args[0])
         elif call.name == "embedding":
             tag = event(BINARY, born=tag.born, trained=tag.trained)
         frame = self._run.frame

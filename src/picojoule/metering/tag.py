@@ -2,7 +2,7 @@
 
 import itertools
 import weakref
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields
 from enum import IntEnum
 from typing import Any
 
@@ -73,7 +73,10 @@ class Tag:
 
     def but(self, **changes: Any) -> "Tag":
         """The same with some changes (its identity stays unless changed)."""
-        return replace(self, **changes)
+        new = object.__new__(Tag)
+        for name in _FIELDS:
+            setattr(new, name, changes[name] if name in changes else getattr(self, name))
+        return new
 
     @property
     def is_constant(self) -> bool:
@@ -83,6 +86,9 @@ class Tag:
     def terms(self) -> "dict[int, tuple[float, Tag]]":
         """This tensor as a sum of terms."""
         return self.form if self.form is not None else {self.identity: (1.0, self)}
+
+
+_FIELDS = tuple(f.name for f in fields(Tag))
 
 
 def zero() -> Tag:
@@ -132,27 +138,22 @@ class Entry:
 
 
 class Tags:
-    """The tags of living tensors. A tensor that dies takes its entry along."""
+    """The tags of living tensors; entries of dead ones are swept out now and then."""
 
     def __init__(self) -> None:
         self._entries: dict[int, Entry] = {}
+        self._room = 1024
 
     def get(self, tensor: Tensor) -> Entry | None:
         entry = self._entries.get(id(tensor))
         return entry if entry is not None and entry.alive() is tensor else None
 
     def put(self, tensor: Tensor, tag: Tag | Memory, batch: BatchAxis | None) -> None:
-        key = id(tensor)
-        entries = self._entries
-
-        def forget(reference: Any) -> None:
-            found = entries.get(key)
-            if found is not None and found.alive is reference:
-                del entries[key]
-
-        alive = weakref.ref(tensor, forget)
         memory = tag if isinstance(tag, Memory) else Memory(tag, tensor.numel())
-        entries[key] = Entry(memory, batch, alive)
+        self._entries[id(tensor)] = Entry(memory, batch, weakref.ref(tensor))
+        if len(self._entries) > self._room:
+            self._entries = {k: e for k, e in self._entries.items() if e.alive() is not None}
+            self._room = 1024 + 2 * len(self._entries)
 
     def clear(self) -> None:
         self._entries.clear()
