@@ -330,7 +330,7 @@ def test_a_model_for_images_of_another_shape(refused, tmp_path):
     "arguments, hint",
     [
         (("--hardware", "horowitz-45nm-fp23"), "did you mean 'horowitz-45nm-fp32'"),
-        (("--hardware", "horowitz-45nm-fp32,loihi"), "unknown hardware 'loihi'"),
+        (("--hardware", "horowitz-45nm-fp32,lohi"), "unknown hardware 'lohi'; did you mean 'loihi'"),
         (("--hardware", ","), "at least one price list"),
         (("--timesteps", "0"), "--timesteps of at least 1"),
         (("--seed", "-1"), "from 0 to 2**32 - 1"),

@@ -73,6 +73,25 @@ class OpCounts:
             timesteps=max(self.timesteps, other.timesteps),
         )
 
+    def with_layers(self, layers: dict[str, tuple[int, int]]) -> "OpCounts":
+        """The same counts with more layers (name: weights and biases), which did nothing."""
+        rows = {name: i for i, name in enumerate(self.layers)}
+        index = torch.tensor([rows.get(name, -1) for name in layers])
+        here = (index >= 0).double()
+
+        def spread(x: Tensor) -> Tensor:
+            return x[:, index.clamp(min=0)] * here.to(x.device)
+
+        return replace(
+            self,
+            layers=tuple(layers),
+            weights=tuple(w for w, _ in layers.values()),
+            biases=tuple(b for _, b in layers.values()),
+            sums=spread(self.sums),
+            squares=spread(self.squares),
+            by_step=tuple(self.by_step[rows[n]] if n in rows else self.sums.new_zeros(1) for n in layers),
+        )
+
     def detach(self) -> "OpCounts":
         """The numbers alone."""
         sums, squares, totals = self.sums.detach(), self.squares.detach(), self.total_squares.detach()

@@ -100,7 +100,6 @@ class EnergyReport:
         sites = {site.name: site for site in self.sites}
         columns = {q: c.per_layer(q) for q in QUANTITIES}
         energies = {h.name: h.layer_energy_pj(c) for h in self.prices}
-        spreads = [None] * len(c.layers) if self.spread is None else self.spread.layers()
         rows = []
         for i, name in enumerate(c.layers):
             row = {q: float(column[i]) for q, column in columns.items()}
@@ -115,7 +114,7 @@ class EnergyReport:
                     "why_values": site.kind.reason if isinstance(site.kind, Values) else "",
                     **row,
                     "operations_sd": max(0.0, square - operations**2) ** 0.5,
-                    "operations_percentiles": spreads[i],
+                    "operations_percentiles": None if self.spread is None else self.spread.layer(name),
                     "operations_by_step": (c.by_step[i] / c.samples).tolist(),
                     "firing_rate": row["events"] / row["event_inputs"] if row["event_inputs"] else None,
                     "silent_fraction": _mean(behind, "silent_fraction"),

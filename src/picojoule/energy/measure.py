@@ -57,6 +57,9 @@ def measure(
         raise BadInput("expected conventions or skip_zero_weights, got both; the other tools count every weight")
     if not isinstance(model, nn.Module):
         raise BadInput(f"expected a torch module to measure, got {type(model).__name__}")
+    if isinstance(batches, Tensor) or not isinstance(batches, Iterable):
+        got = f"a tensor of shape {tuple(batches.shape)}" if isinstance(batches, Tensor) else type(batches).__name__
+        raise BadInput(f"expected an iterable of batches, such as [x] or a DataLoader, got {got}")
     seen = _Seen(model, run, scores)
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
@@ -68,6 +71,8 @@ def measure(
         found: Meter = stack.enter_context(meter(model, inputs, batch_dim, **watch))
         for batch in batches:
             x, y = _parts(batch)
+            if not -x.dim() <= batch_dim < x.dim():
+                raise BadInput(f"expected x with a batch axis {batch_dim}, got shape {tuple(x.shape)}; give batch_dim")
             if x.shape[batch_dim] == 0:
                 continue
             try:

@@ -15,25 +15,26 @@ class Spread:
     """The operations (ACs + MACs) of each sample, by layer and in all."""
 
     def __init__(self) -> None:
-        self._parts: list[Tensor] = []
+        self._parts: list[dict[str, Tensor]] = []
         self.samples = 0
 
     def add(self, table: dict[str, Tensor]) -> None:
         """One batch, as `per_sample` counts it."""
         room = KEPT - self.samples
         if room > 0:
-            rows = torch.stack([t[QUANTITIES.index("acs")] + t[QUANTITIES.index("macs")] for t in table.values()])
-            part = rows.detach()[:, :room].cpu()
+            acs, macs = (QUANTITIES.index(q) for q in ("acs", "macs"))
+            part = {name: (t[acs] + t[macs]).detach()[:room].cpu() for name, t in table.items()}
             self._parts.append(part)
-            self.samples += part.shape[1]
+            self.samples += len(next(iter(part.values())))
 
     def total(self) -> dict[str, float]:
         """Percentiles of the operations of all layers together."""
-        return _points(torch.cat(self._parts, 1).sum(0))
+        return _points(torch.cat([torch.stack(list(part.values())).sum(0) for part in self._parts]))
 
-    def layers(self) -> list[dict[str, float]]:
-        """Percentiles of the operations of each layer."""
-        return [_points(row) for row in torch.cat(self._parts, 1)]
+    def layer(self, name: str) -> dict[str, float]:
+        """Percentiles of the operations of one layer."""
+        none = [torch.zeros_like(next(iter(part.values()))) for part in self._parts]
+        return _points(torch.cat([part.get(name, zero) for part, zero in zip(self._parts, none, strict=True)]))
 
 
 def _points(values: Tensor) -> dict[str, float]:

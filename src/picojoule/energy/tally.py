@@ -43,7 +43,7 @@ class Tally:
         """One batch: its activity, and to know the accuracy the model's scores `[B, C]` and the labels `[B]`."""
         table = per_sample(activity)
         counts = summed(activity, table).detach()
-        self._counts = counts if self._counts is None else self._counts + counts
+        self._counts = counts if self._counts is None else _together(self._counts, counts)
         if self._spread is not None:
             self._spread.add(table)
         for record in activity.neurons:
@@ -99,3 +99,11 @@ class Tally:
         return EnergyReport(
             counts, lists, health, tuple(sites), tuple(uncounted), accuracy, self._spread, ann_density=ann_density
         )
+
+
+def _together(a: OpCounts, b: OpCounts) -> OpCounts:
+    """The sum of counts whose layers may differ: a model may not use all of them for every batch."""
+    if a.layers != b.layers:
+        layers = {n: (w, k) for c in (a, b) for n, w, k in zip(c.layers, c.weights, c.biases, strict=True)}
+        a, b = a.with_layers(layers), b.with_layers(layers)
+    return a + b

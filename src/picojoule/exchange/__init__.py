@@ -3,5 +3,16 @@
 from picojoule.exchange.archive import load_model as load
 from picojoule.exchange.archive import read_notes
 from picojoule.exchange.archive import save_model as save
+from picojoule.exchange.factory import Declaration, Made, from_factory, is_factory, load_weights, open_factory
 
-__all__ = ["load", "read_notes", "save"]
+__all__ = [
+    "Declaration",
+    "Made",
+    "from_factory",
+    "is_factory",
+    "load",
+    "load_weights",
+    "open_factory",
+    "read_notes",
+    "save",
+]

@@ -1,6 +1,7 @@
 """The meter: counts the operations of any torch model while it runs."""
 
-from picojoule.metering.meter import ChangedPath, Meter, meter
+from picojoule.metering.ledger import ChangedPath
+from picojoule.metering.meter import Meter, meter
 from picojoule.metering.rules import OPAQUE
 from picojoule.metering.state import KeptState
 

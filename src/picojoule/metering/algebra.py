@@ -39,7 +39,7 @@ def multiply(a: Tag, b: Tag) -> Tag:
         most = _bound(a, b, lambda x, y: x * y)
         return event(levels, a.unit.times(b.unit), signed=signed, most=most, **traits, born=a.born | b.born)
     if a.level is Level.EVENT:
-        return graded("events multiplied by values", **traits)
+        return graded(b.reason if b.lost else "events multiplied by values", lost=b.lost, **traits)
     if a.level is Level.CONST and a.value is not None:
         terms = b.terms
         return graded(b.reason, lost=b.lost, **traits).but(
@@ -65,7 +65,7 @@ def scale(events: Tag, by: Tag) -> Tag:
     """Events times constants: the height changes, the events do not."""
     unit = Unit.of(1.0, by.identity) if by.value is None else Unit.of(abs(by.value))
     levels = events.levels
-    signed = events.signed
+    signed = events.signed or by.value is None
     if by.value is not None and by.value < 0:
         levels = None if levels is None else frozenset(-n for n in levels)
         signed = True

@@ -59,10 +59,12 @@ def batch_of(name: str, args: Sequence[Any], kwargs: dict[str, Any], result: Ten
     if name in ("slice", "narrow", "slice_copy") or name in _SPLITS:
         return axes.sliced(axis, x.shape[axis.dim], result.shape[axis.dim]) if after == rank else None
     if name in _REDUCTIONS:
-        return _reduced(axis, args, kwargs, rank, after)
+        return _reduced(name, axis, args, kwargs, rank, after)
     if name in ("expand", "expand_copy", "repeat") and after >= rank:
         moved = axes.broadcast(axis, rank, after)
         return moved if result.shape[moved.dim] == x.shape[axis.dim] else None
+    if name in ("im2col", "col2im"):
+        return axis if axis.dim == 0 else None
     if name == "embedding":
         return axis_of(args[1])
     if name in ("index", "_unsafe_index"):
@@ -112,8 +114,9 @@ def _product(name: str, args: Any, result: Tensor, axis_of: Lookup) -> BatchAxis
     return None
 
 
-def _reduced(axis: BatchAxis, args: Any, kwargs: Any, rank: int, after: int) -> BatchAxis | None:
-    dims = args[1] if len(args) > 1 else kwargs.get("dim")
+def _reduced(name: str, axis: BatchAxis, args: Any, kwargs: Any, rank: int, after: int) -> BatchAxis | None:
+    place = 2 if name in ("linalg_vector_norm", "norm", "kthvalue") else 1
+    dims = args[place] if len(args) > place else kwargs.get("dim")
     if dims is None or dims == []:
         return None
     dims = [dims] if isinstance(dims, int) else list(dims)

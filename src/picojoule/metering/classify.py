@@ -20,9 +20,11 @@ from picojoule.metering.rules import Call, follow, tensors_in
 from picojoule.metering.run import Pass
 from picojoule.metering.session import Session
 from picojoule.metering.sites import Sites
-from picojoule.metering.tag import Level, Tag, Tags
+from picojoule.metering.tag import Level, Tag, Tags, graded
 
-_READS_NOTHING = {"_local_scalar_dense", "item", "is_nonzero", "equal", "_assert_async", "is_same_size"}
+_READS = {"_local_scalar_dense", "item", "is_nonzero", "equal"}
+"""They hand data to Python, so that what a model computes may depend on it: hooks cannot count such a model."""
+_FOLLOWED = {"aten", "prims", "prim", "profiler"}
 
 
 class _About(NamedTuple):
@@ -34,6 +36,7 @@ class _About(NamedTuple):
     writes: bool
     linear: bool
     decomposes: bool
+    mutates: bool
 
 
 _KNOWN: dict[Any, _About] = {}
@@ -46,7 +49,8 @@ def _about(func: Any) -> _About:
     base = name if name.startswith("__") else name.removesuffix("_")
     linear = namespace == "aten" and base in NAMES
     aliases, writes = info is not None and not info.is_write, info is not None and info.is_write
-    found = _About(namespace, base, aliases, writes, linear, not linear and func._can_decompose())
+    mutates = any(a.alias_info is not None and a.alias_info.is_write for a in func._schema.arguments)
+    found = _About(namespace, base, aliases, writes, linear, not linear and func._can_decompose(), mutates)
     return _KNOWN.setdefault(func, found)
 
 
@@ -89,7 +93,11 @@ class Classifier(TorchDispatchMode):
     def _follow(self, about: _About, args: Any, kwargs: Any, result: Any) -> None:
         base = about.name
         results = (result,) if isinstance(result, Tensor) else tensors_in((result,))
-        if not results or base in _READS_NOTHING:
+        if base in _READS:
+            self.run.functional |= any(not self.run.tag(t).is_constant for t in tensors_in(args))
+            return
+        if not results:
+            self._changed(about, args)
             return
         if about.aliases and isinstance(args[0], Tensor):
             self._alias(base, args, kwargs, results)
@@ -100,6 +108,9 @@ class Classifier(TorchDispatchMode):
             tags = self.sites.follow(base, call)
         else:
             tags = follow(call, about.namespace)
+            if about.namespace not in _FOLLOWED and any(t.lost for t in tags) and self._takes_weights(call):
+                name = f"{self.run.place} ({about.namespace}::{base})"
+                self.run.session.miss(name, "an opaque operation takes weights; no rule counts it")
             if base == "relu" and tags[0].level is Level.GRADED:
                 self.populations.activation(results[0], args[0])
             elif where and tags[0].origin == where and all(where not in t.born for t in call.tags()):
@@ -111,6 +122,16 @@ class Classifier(TorchDispatchMode):
             if all(tensor is not a for a in args):
                 self.run.tags.put(tensor, tag, batch_of(base, args, kwargs, tensor, self.run.batch))
 
+    def _changed(self, about: _About, args: Any) -> None:
+        """An operation that returns nothing may have written into its arguments."""
+        for tensor in tensors_in(args) if about.mutates else ():
+            if not self.run.tag(tensor).sources:
+                trained = self.run.tag(tensor).trained
+                self._overwrite(tensor, graded(f"{about.name} wrote into it", lost=True, trained=trained))
+
+    def _takes_weights(self, call: Call) -> bool:
+        return any(self.run.tag(t).sources and t.numel() > 1 for t in tensors_in(call.args))
+
     def _alias(self, name: str, args: Any, kwargs: Any, results: tuple[Tensor, ...]) -> None:
         source = args[0]
         self.run.tag(source)
@@ -118,7 +139,12 @@ class Classifier(TorchDispatchMode):
         assert entry is not None
         for tensor in results:
             if tensor is not source:
-                self.run.tags.put(tensor, entry.memory, batch_of(name, args, kwargs, tensor, self.run.batch))
+                whole = name in ("detach", "alias")
+                part = (
+                    entry.part if whole else hash((entry.part, tensor.storage_offset(), tensor.shape, tensor.stride()))
+                )
+                axis = batch_of(name, args, kwargs, tensor, self.run.batch)
+                self.run.tags.put(tensor, entry.memory, axis, part)
 
     def _overwrite(self, target: Tensor, tag: Tag) -> None:
         entry = self.run.tags.get(target)

@@ -15,6 +15,11 @@ from picojoule.graph.shapes import BatchAxis
 from picojoule.kinds import Events, Kind, Values
 from picojoule.metering.tag import Level, Tag
 
+
+class ChangedPath(BadInput):
+    """A model computed something else than when it was classified."""
+
+
 _NOWHERE = Site("", "", Values(), False)
 
 
@@ -112,11 +117,22 @@ class _Calls:
 
     def _by_step(self, parts: list[Tensor]) -> tuple[Tensor, Tensor]:
         if self.batch == (0, 1, 1) and all(p.shape == parts[0].shape for p in parts):
-            synapses = self.synapses.unsqueeze(0)
-            return per_step(torch.stack(parts), synapses, BatchAxis(1, 1))
+            whole = torch.stack(parts)
+            self._check_whole_numbers(whole)
+            return per_step(whole, self.synapses.unsqueeze(0), BatchAxis(1, 1))
+        for part in parts:
+            self._check_whole_numbers(part)
         tables = [per_step(part, self.synapses, self.batch) for part in parts]
         weighted, entered = (torch.cat(t) for t in zip(*tables, strict=True))
         return weighted, entered
+
+    def _check_whole_numbers(self, part: Tensor) -> None:
+        """Sums of event numbers are whole: a guard against values where classification found events."""
+        if self.tag.level is Level.EVENT and part.is_floating_point() and not bool((part == part.round()).all()):
+            raise ChangedPath(
+                f"{self.info.name}: expected events, as in an earlier batch, got other values; give quick=False, so "
+                "that every batch is classified, or declare the kind of the inputs as it is"
+            )
 
     def _live_record(self, site: Site) -> SynapseRecord:
         for x, version in self.live:
@@ -139,13 +155,13 @@ class _Calls:
         same = self.reach is reach and self.batch == batch and self.share == share
         return same and same_numbers(self.tag, tag)
 
-    def add(self, x: Tensor, ratio: float, of_one: float) -> None:
+    def add(self, x: Tensor, ratio: float, of_one: float, training: bool) -> None:
         """One more call."""
         inputs = x.numel() / x.shape[self.batch.dim] * self.batch.folds
         self.inputs += inputs
         self.outputs += inputs * ratio
         self.dense += dense_synapses(x.shape, self.synapses, of_one, self.batch)
-        if x.requires_grad and torch.is_grad_enabled() and self.tag.level is not Level.GRADED:
+        if training and x.requires_grad and self.tag.level is not Level.GRADED:
             self.live.append((x, x._version))
             return
         if self.tag.level is Level.GRADED:
@@ -190,15 +206,16 @@ class _Sent:
 class Ledger:
     """Collects the calls of one presentation of `samples` inputs."""
 
-    def __init__(self, samples: int):
-        self.samples = samples
+    def __init__(self, samples: int, training: bool = False):
+        self.samples, self.training = samples, training
         self._calls: dict[str, list[_Calls | _Product]] = {}
         self._neurons: dict[str, _Sent] = {}
 
     def synapses(self, info: SiteInfo, tag: Tag, x: Tensor, batch: BatchAxis | None, reach: Reach) -> None:
         """Weights with this fan-out acted on x."""
         synapses, share = reach.fan_out.synapses, 1
-        if batch is None or batch.dim >= x.dim():  # one sample stands for the mean of all
+        torn = batch is None or batch.dim >= x.dim() or (self.samples == 1 and batch.folds != x.shape[batch.dim])
+        if batch is None or torn:  # one sample stands for the mean of all
             x, synapses, batch, share = x.unsqueeze(0), synapses.unsqueeze(0), BatchAxis(0, 1), self.samples
         elif batch.folds * self.samples != x.shape[batch.dim]:
             raise BadInput(
@@ -209,7 +226,7 @@ class Ledger:
         if not isinstance(last, _Calls) or not last.takes(tag, batch, reach, share):
             last = _Calls(info, tag, batch, synapses, share, reach)
             self._calls.setdefault(info.name, []).append(last)
-        last.add(x, reach.fan_out.outputs, reach.of_one)
+        last.add(x, reach.fan_out.outputs, reach.of_one, self.training)
 
     def product(
         self, info: SiteInfo, tags: tuple[Tag, Tag], left: Tensor, right: Tensor, batch: BatchAxis | None
@@ -238,12 +255,12 @@ class Ledger:
             steps, every = y.shape[0], [0, 1]
             of_sample = sent.sum(0)
         active = None
-        if not torch.is_grad_enabled() and (tag is None or _most(tag) != 1):
+        if not self.training and (tag is None or _most(tag) != 1):
             active = (sent != 0).sum(every).double()
         updates = 0.0 if tag is None else y.numel() / self.samples
         if known is None:
             once = torch.empty_like(of_sample, dtype=torch.float32).copy_(of_sample)
-            self._neurons[name] = _Sent(neuron, layer, once, active, updates, steps, torch.is_grad_enabled())
+            self._neurons[name] = _Sent(neuron, layer, once, active, updates, steps, self.training)
         elif known.sent.shape == of_sample.shape:
             known.sent += of_sample
             known.active = None if known.active is None or active is None else known.active + active

@@ -48,10 +48,14 @@ class Linear(NamedTuple):
 
 
 class Product(NamedTuple):
-    """Two activations are multiplied: `left [..., M, K] @ right [..., K, N]`."""
+    """Two activations are multiplied: `left [..., M, K] @ right [..., K, N]`.
+
+    `sources` are the tensors whose provenance they have, None for what cannot be seen, which is taken for values.
+    """
 
     left: Tensor
     right: Tensor
+    sources: tuple[Tensor | None, Tensor | None]
     part: str = ""
 
 
@@ -74,8 +78,11 @@ def linear_parts(
         return _product(name, args, kwargs, results[0], tag)
     if name in ATTENTION:
         q, k, v = args[:3]
-        weights = q.new_empty(()).expand(*q.shape[:-1], k.shape[-2])
-        return [Product(q, k.transpose(-1, -2), "query @ key"), Product(weights, v, "weights @ value")]
+        weights = q.new_ones(()).expand(*q.shape[:-1], k.shape[-2])
+        return [
+            Product(q, k.transpose(-1, -2), (q, k), "query @ key"),
+            Product(weights, v, (None, v), "weights @ value"),
+        ]
     if name == "embedding":
         weight, indices = args[:2]
         return [_dense("Embedding", indices, weight, 0, weight.shape[1], results[0].shape, per_element=True)]
@@ -132,7 +139,7 @@ def _product(
     if not any(constants):
         if left.dim() < 2 or right.dim() < 2 or name == "addbmm":
             return [Uncounted(name, "a product of two activations that are not matrices")]
-        return [Product(left, right)]
+        return [Product(left, right, (left, right))]
     if constants[1]:
         columns = right.shape[-1] if right.dim() > 1 else 1
         return [_dense("linear", left, right, biases, columns, result.shape)]
@@ -159,7 +166,8 @@ def _dense(
         if every or per_element:
             return FanOut(torch.full((1,) * x.dim(), float(outputs), dtype=torch.float64, device=x.device), ratio)
         kept = (weight.detach() != 0).double().sum(-2 if from_left else -1)
-        return FanOut(kept.unsqueeze(-1) if from_left else kept, ratio)
+        kept = kept.unsqueeze(-1) if from_left else kept
+        return FanOut(kept.reshape((1,) * (x.dim() - kept.dim()) + kept.shape), ratio)
 
     return Linear(operation, x, weight, biases, reach, shape, part=part)
 
@@ -188,7 +196,7 @@ def _fused_attention(args: tuple[Any, ...]) -> list[Linear | Product | Uncounted
     shape = torch.Size((batch, length, 3 * size))
     return [
         _dense("attention", x, in_weight, in_bias.numel(), 3 * size, shape, part="in_proj"),
-        Product(inside, inside.transpose(-1, -2), "query @ key"),
-        Product(weights, inside, "weights @ value"),
+        Product(inside, inside.transpose(-1, -2), (None, None), "query @ key"),
+        Product(weights, inside, (None, None), "weights @ value"),
         _dense("attention", x.new_ones(x.shape), out_weight, out_bias.numel(), size, x.shape, part="out_proj"),
     ]

@@ -19,18 +19,14 @@ from picojoule.graph.shapes import BatchAxis
 from picojoule.kinds import Events, Kind, Values
 from picojoule.metering.call import Probe
 from picojoule.metering.classify import Classifier
-from picojoule.metering.ledger import Ledger
+from picojoule.metering.ledger import ChangedPath, Ledger
 from picojoule.metering.rules import declared
 from picojoule.metering.run import Frame
 from picojoule.metering.session import Session, first_tensor, is_linear
 from picojoule.metering.sites import Found
-from picojoule.metering.tag import Tag, Tags
+from picojoule.metering.tag import Level, Tag, Tags
 
 _AUDIT_EVERY = 32
-
-
-class ChangedPath(BadInput):
-    """A model computed something else than when it was classified."""
 
 
 class _Plan:
@@ -65,10 +61,11 @@ class Meter:
         self._plan: _Plan | None = None
         self._stack: list[Frame] = []
         self._calls: dict[nn.Module, int] = {}
-        self._depth = self._presented = 0
+        self._depth = self._presented = self._dim = 0
         self._called: dict[str, list[Tensor]] = {}
         self._handles: list[Any] = []
         self._changed = ""
+        self._handled: list[Any] = []
 
     # what a user reads
 
@@ -80,12 +77,14 @@ class Meter:
         if self._ledger is None:
             raise BadInput("nothing was metered: call the model inside `with pj.meter(model)` before activity()")
         ledger, self._ledger = self._ledger, None
-        found = ledger.activity(self._session.populations_named())
+        try:
+            found = ledger.activity(self._session.populations_named())
+        except ChangedPath:
+            self._plans.clear()
+            raise
         if not found.synapses:
-            raise BadInput(
-                f"no linear operation of {type(self._session.root).__name__} could be seen; nothing can be counted "
-                "(does it run in another process, or as an exported program?)"
-            )
+            why = self.uncounted[0] if self.uncounted else "does it run in another process, or as an exported program?"
+            raise BadInput(f"no linear operation of {type(self._session.root).__name__} could be counted: {why}")
         return found
 
     @property
@@ -104,12 +103,16 @@ class Meter:
                 found.append(
                     f"{info.name}: counted as values, since events enter at some of its calls, values at others"
                 )
+            if info.level is Level.CONST:
+                found.append(f"{info.name}: counted as values, since what enters was there before the call (state?)")
         return tuple(found)
 
     # hooks
 
     def _install(self) -> None:
         for module in self._session.model.modules():
+            if isinstance(module, torch.jit.ScriptModule):  # it takes no hooks; its operations are seen all the same
+                continue
             enter = module.register_forward_pre_hook(self._enter, prepend=True, with_kwargs=True)
             leave = module.register_forward_hook(self._leave, with_kwargs=True, always_call=True)
             self._handles += [enter, leave]
@@ -118,15 +121,20 @@ class Meter:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        self._abandon()
         self._tags.clear()
         self._plans.clear()
 
     def _enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         if torch._C._current_graph_task_id() != -1:
             return
-        if self._depth == 0:
+        if module is self._session.model:
+            self._abandon()  # what an interrupt left behind
+        if not self._depth:
+            self._check_whole(module)
             self._begin(args, kwargs)
         self._depth += 1
+        self._handled.append(sys.exc_info()[1])
         if self._classifier is not None:
             path = self._session.paths.get(module, "")
             self._classifier.run.frames.append(Frame(module, path, first_tensor((args, kwargs))))
@@ -139,7 +147,7 @@ class Meter:
         if torch._C._current_graph_task_id() != -1 or not self._depth:
             return
         self._depth -= 1
-        failed = output is None and sys.exc_info()[0] is not None
+        failed = output is None and sys.exc_info()[1] is not self._handled.pop()
         try:
             if self._classifier is not None:
                 frames = self._classifier.run.frames
@@ -155,22 +163,44 @@ class Meter:
             if self._depth == 0:
                 self._end(output, failed)
 
+    def _check_whole(self, module: nn.Module) -> None:
+        if module is not self._session.model and not self._steps_outside:
+            name = self._session.paths.get(module) or type(module).__name__
+            raise BadInput(
+                f"expected calls of the whole model inside `with pj.meter(model)`, got one of its part {name}; call "
+                "the model itself, meter the part, or give steps_outside=True if all calls until activity() belong "
+                "together"
+            )
+
+    def _abandon(self) -> None:
+        """Forget a call that never came to its end."""
+        classifier, self._classifier = self._classifier, None
+        if classifier is not None:
+            classifier.__exit__(None, None, None)
+        if self._depth:
+            self._ledger = None
+        self._depth, self._plan = 0, None
+        self._handled.clear()
+
     def _begin(self, args: Any, kwargs: Any) -> None:
         session = self._session
         x = first_tensor((args, kwargs))
         dim = session.batch_dim
         if x is None:
             raise BadInput(f"expected a tensor among the inputs of {type(session.root).__name__}, got none")
-        if x.dim() <= dim:
+        if not -x.dim() <= dim < x.dim():
             raise BadInput(f"expected inputs with a batch axis {dim}, got shape {tuple(x.shape)}; give batch_dim")
+        dim = dim % x.dim()
         samples = x.shape[dim]
+        if not samples:
+            raise BadInput(f"expected at least one sample, got inputs of shape {tuple(x.shape)}")
         if self._ledger is None or not self._steps_outside:
-            self._ledger = Ledger(samples)
+            self._ledger = Ledger(samples, torch.is_grad_enabled())
         elif self._ledger.samples != samples:
             raise BadInput(
                 f"expected {self._ledger.samples} samples at every step, got {samples}; call activity() between"
             )
-        self._presented += 1
+        self._presented, self._dim = self._presented + 1, dim
         self._calls.clear()
         self._changed = ""
         key = self._signature(args, kwargs)
@@ -222,13 +252,13 @@ class Meter:
 
     def _signature(self, args: Any, kwargs: Any) -> Any:
         """Calls with the same signature are taken to compute the same; the batch may have any size."""
-        dim = self._session.batch_dim
-        shapes = tuple(
-            (*t.shape[:dim], *t.shape[dim + 1 :], t.dtype)
+        dim = self._dim
+        given = tuple(
+            (*t.shape[:dim], *t.shape[dim + 1 :], t.dtype) if isinstance(t, Tensor) else repr(t)
             for t in tree_leaves((args, kwargs))
-            if isinstance(t, Tensor) and t.dim() > dim
         )
-        self._key = (shapes, self._session.model.training, torch.is_grad_enabled())
+        modes = tuple(m.training for m in self._session.paths)
+        self._key = (given, modes, torch.is_grad_enabled(), torch.is_inference_mode_enabled())
         return self._key
 
     # counting by hooks
@@ -265,6 +295,15 @@ class Meter:
             self._ledger.neurons(key, population.neuron, population.layer, y, tag, axis)
 
 
+def _types(name: str, given: Any) -> tuple[type[nn.Module], ...]:
+    found = (given,) if isinstance(given, type) else tuple(given)
+    for kind in found:
+        if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
+            got = kind.__name__ if isinstance(kind, type) else f"an instance of {type(kind).__name__}"
+            raise BadInput(f"expected types of modules after {name}, such as {name}=(MyNeuron,), got {got}")
+    return found
+
+
 @contextlib.contextmanager
 def meter(
     model: nn.Module,
@@ -293,8 +332,11 @@ def meter(
     """
     if not isinstance(model, nn.Module):
         raise BadInput(f"expected a torch module to meter, got {type(model).__name__}")
-    if isinstance(model, nn.DataParallel):
+    if any(isinstance(m, nn.DataParallel) for m in model.modules()):
         raise BadInput("expected a model in one thread, got DataParallel; meter the model inside it (`.module`)")
+    if not isinstance(inputs, Values | Events):
+        raise BadInput(f"expected inputs=pj.Values() or pj.Events(), the kind of the inputs, got {inputs!r}")
+    spiking, values = _types("spiking", spiking), _types("values", values)
     kinds = [(k, Events(most=1)) for k in spiking] + [(k, Values("declared as values")) for k in values]
     session = Session(model, inputs, batch_dim, kinds, skip_zero_weights, probes)
     found = Meter(session, steps_outside, quick, listen)

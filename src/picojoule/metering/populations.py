@@ -77,7 +77,7 @@ class Populations:
         """A module returned: is its output a population's?"""
         session, module = self._session, frame.module
         y = first_tensor(output)
-        if self._run.ledger.samples == 1 and y is not None and frame.x is not None:
+        if y is not None and frame.x is not None:
             self._same_axis(frame.x, y)
         kind = session.declared_kind(module)
         if y is not None and kind is not None:
@@ -103,8 +103,10 @@ class Populations:
                 return
 
     def _same_axis(self, x: Tensor, y: Tensor) -> None:
-        """Of a batch of one the axes of size 1 look alike; a module keeps the batch where it was."""
+        """A module keeps the batch where it was: if opaque code lost it, or axes of size 1 look alike."""
         axis, entry = self._run.batch(x), self._run.tags.get(y)
+        if entry is not None and entry.batch is not None and self._run.ledger.samples > 1:
+            return
         if axis is not None and entry is not None and x.dim() == y.dim() and x.shape[axis.dim] == y.shape[axis.dim]:
             entry.batch = axis
 
@@ -115,5 +117,7 @@ class Populations:
         layer = self._run.driver if layer == "declared" else layer
         population = self._session.populations.setdefault(frame.path, Population(frame.path, neuron, layer))
         population.origins |= origins
+        if frame.x is not None:
+            self._session.reached |= self._run.tag(frame.x).born
         self._run.ledger.neurons(frame.path, neuron, population.layer, y, tag, axis)
         self.heard.append((module, frame.path, tag, axis))

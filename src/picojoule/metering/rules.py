@@ -210,6 +210,12 @@ def _join(call: Call) -> Tag:
     return algebra.join(call.tags())
 
 
+def _ends(call: Call) -> Tag:
+    """Of operations between whose two tensors an index or a mask stands."""
+    given = [a for a in call.args if isinstance(a, Tensor)]
+    return algebra.join([call.tag(given[0]), call.tag(given[-1])])
+
+
 def _mul(call: Call) -> Tag:
     return algebra.multiply(*_scalars(call)[:2])
 
@@ -321,7 +327,7 @@ def _elementwise(function: Callable[[float], float] | None = None) -> Rule:
 
 def _power(call: Call) -> Tag:
     tag, exponent = call.tag(call.args[0]), call.operand(1)
-    if exponent == 1:
+    if isinstance(exponent, int | float) and exponent == 1:
         return tag
     if tag.level is Level.EVENT and isinstance(exponent, int | float):
         return algebra.map_levels(tag, lambda v: v**exponent, "pow")
@@ -331,6 +337,11 @@ def _power(call: Call) -> Tag:
 def _leaky_relu(call: Call) -> Tag | tuple[Tag, ...]:
     slope = call.operand(1, "negative_slope", 0.01)
     return _elementwise(lambda v: v if v > 0 else v * slope)(call)
+
+
+def _threshold(call: Call) -> Tag | tuple[Tag, ...]:
+    above, otherwise = call.args[1:3]
+    return _elementwise(lambda v: v if v > above else otherwise)(call)
 
 
 def _extreme(call: Call) -> Tag:
@@ -361,7 +372,8 @@ def _dropout(call: Call) -> tuple[Tag, ...]:
 
 
 def _full(call: Call) -> Tag:
-    value = call.args[1] if call.name in ("full", "full_like") else call.operand(2, "fill_value")
+    value = call.args[0] if call.name == "scalar_tensor" else call.operand(1, "fill_value")
+    value = call.operand(2, "fill_value") if call.name == "new_full" else value
     return constant(float(value)) if isinstance(value, int | float) else call.tag(value)
 
 
@@ -406,9 +418,15 @@ _names("cumsum col2im trace", lambda call: algebra.total(call.tag(call.args[0]))
 _names("mean", _mean)
 _names("avg_pool1d avg_pool2d avg_pool3d", _avg_pool)
 _names("_adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d", _adaptive_pool)
-_names("cat stack concatenate hstack vstack copy slice_scatter select_scatter diagonal_scatter index_copy", _join)
-_names("masked_scatter as_strided_scatter _assert_async", _join)
-_names("scatter_add index_add scatter_reduce", lambda call: algebra.total(algebra.join(call.tags())))
+_names("cat stack concatenate hstack vstack slice_scatter select_scatter diagonal_scatter", _join)
+_names("as_strided_scatter _assert_async", _join)
+_names("upsample_bilinear2d upsample_linear1d upsample_trilinear3d upsample_bicubic2d", _elementwise())
+_names("_upsample_bilinear2d_aa _upsample_bicubic2d_aa grid_sampler_2d grid_sampler_3d", _elementwise())
+_names("linalg_vector_norm norm var std logsumexp", _elementwise())
+_names("scatter_add index_add scatter_reduce", lambda call: algebra.total(_ends(call)))
+_names("index_copy masked_scatter", lambda call: _ends(call))
+_names("copy", lambda call: call.tag(call.args[1]))
+_names("index_fill", _put)
 _names("mul multiply", _mul)
 _names("div divide true_divide", _div)
 _names("floor_divide", _floor_div)
@@ -430,6 +448,7 @@ _names("sqrt", _elementwise(math.sqrt))
 _names("tanh", _elementwise(math.tanh))
 _names("sin", _elementwise(math.sin))
 _names("leaky_relu", _leaky_relu)
+_names("threshold", _threshold)
 _names("pow", _power)
 _names(
     "sigmoid exp log log1p expm1 cos softplus gelu silu elu selu celu hardswish hardsigmoid mish erf rsqrt",
@@ -447,10 +466,8 @@ _names(
 )
 _names("_efficientzerotensor empty_permuted", lambda call: zero())
 _names("ones ones_like new_ones", lambda call: constant(1.0))
-_names("full full_like new_full fill", _full)
-_names(
-    "arange eye linspace logspace scalar_tensor tril_indices triu_indices range hann_window", lambda call: constant()
-)
+_names("full full_like new_full fill scalar_tensor", _full)
+_names("arange eye linspace logspace tril_indices triu_indices range hann_window", lambda call: constant())
 _names("rand rand_like randn randn_like uniform normal randint randint_like randperm exponential cauchy", _noise)
 _names("normal_functional rrelu_with_noise log_normal", _noise)
 

@@ -37,7 +37,8 @@ class Pass:
         self.functional = False
         self.driver = ""
         self._parameters = {id(p): (name, p) for name, p in session.root.named_parameters(remove_duplicate=True)}
-        self._buffers = {id(b) for b in session.model.buffers()}
+        self._pointers = {p.data_ptr(): name for name, p in self._parameters.values() if p.numel()}
+        self._fixed = {id(t) for t in session.attributes()}
 
     @property
     def frame(self) -> Frame | None:
@@ -56,14 +57,19 @@ class Pass:
             return constant(float(x)) if isinstance(x, int | float) else constant()
         entry = self.tags.get(x)
         if entry is not None:
-            return entry.memory.tag
+            return entry.tag
         tag = self._outside(x)
-        self.tags.put(x, tag, None)
+        self.tags.put(x, tag, None if tag.is_constant else self._likely(x))
         return tag
 
     def batch(self, x: Tensor) -> BatchAxis | None:
         entry = self.tags.get(x)
-        return None if entry is None else entry.batch
+        return self._likely(x) if entry is None else entry.batch
+
+    def _likely(self, x: Tensor) -> BatchAxis | None:
+        """Of a tensor from outside: the only axis that is as long as the batch."""
+        long = [d for d, size in enumerate(x.shape) if size == self.ledger.samples]
+        return BatchAxis(long[0], 1) if len(long) == 1 else None
 
     def _outside(self, x: Tensor) -> Tag:
         """A tensor that no watched operation made."""
@@ -71,7 +77,10 @@ class Pass:
         if own is not None and own[1] is x:
             value = _number(x)
             return constant(value, frozenset({own[0]}), True)
-        if isinstance(x, nn.Parameter) or id(x) in self._buffers or x.dim() == 0 or x.numel() == 1:
+        name = self._pointers.get(_pointer(x))
+        if name is not None:
+            return constant(_number(x), frozenset({name}), True)
+        if isinstance(x, nn.Parameter) or id(x) in self._fixed or x.numel() == 1:
             sources = frozenset({f"parameter {tuple(x.shape)}"}) if isinstance(x, nn.Parameter) else frozenset()
             return constant(_number(x), sources)
         return graded("from outside the model's call", lost=True)
@@ -91,7 +100,15 @@ def _line(frame: Frame | None) -> int:
 
 def _number(x: Tensor) -> float | None:
     """The value of a tensor of one element, read once."""
-    if x.numel() != 1 or x.dtype.is_complex or x.is_meta:
+    if x.numel() != 1 or x.dtype.is_complex or not _pointer(x):
         return None
     with _disable_current_modes():
         return float(x.detach())
+
+
+def _pointer(x: Tensor) -> int:
+    """Where the elements lie; 0 for a tensor without memory of its own."""
+    try:
+        return x.data_ptr()
+    except RuntimeError:
+        return 0

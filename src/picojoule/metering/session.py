@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_leaves
 
 from picojoule.cells import Cell
 from picojoule.graph.linear import LINEAR_MODULES
@@ -60,6 +61,15 @@ class Session:
                 self.paths[module.layer] = clean(path)
         for module in self.model.modules():
             self.paths.setdefault(module, "")
+
+    def attributes(self) -> list[Tensor]:
+        """Buffers and tensors in attributes of the modules: constants of the model, or state it keeps."""
+        found = list(self.model.buffers())
+        for module in self.model.modules():
+            for name, value in vars(module).items():
+                if not name.startswith("_parameters"):
+                    found += [t for t in tree_leaves(value) if isinstance(t, Tensor)]
+        return found
 
     def declared_kind(self, module: nn.Module) -> Kind | None:
         """The kind of a module's output, where it is stated and not followed."""

@@ -1,11 +1,13 @@
 """The sites of a classified pass: every linear operation, by name, with what enters it."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from picojoule.errors import BadInput
 from picojoule.graph.shapes import BatchAxis
-from picojoule.metering.algebra import BINARY
+from picojoule.metering.algebra import BINARY, add
 from picojoule.metering.call import SiteCall
 from picojoule.metering.ledger import Reach, SiteInfo, are_events, same_numbers
 from picojoule.metering.linear import Linear, Product, Uncounted, linear_parts
@@ -38,6 +40,7 @@ class Sites:
         self._run, self._session = run, run.session
         self.found: list[Found] = []
         self._calls: dict[str, int] = {}
+        self._products: dict[str, list[Any]] = {}
 
     def follow(self, name: str, call: Call) -> tuple[Tag, ...]:
         """Count a linear operation; returns the tags of its results."""
@@ -60,12 +63,13 @@ class Sites:
         if name == "embedding":
             return (graded(trained=trained),)
         levels = [self._run.tag(x).level for x in call.args if isinstance(x, Tensor)]
-        if isinstance(parts[0], Product) and set(levels[-2:]) == {Level.EVENT}:
+        if isinstance(parts[0], Product) and not parts[0].part and set(levels[-2:]) == {Level.EVENT}:
             a, b = self._run.tag(parts[0].left), self._run.tag(parts[0].right)
             unit = a.unit.times(b.unit)
             signed = a.signed or b.signed
             product = Tag(Level.EVENT, unit=unit, signed=signed, trained=trained, born=a.born | b.born)
-            return (product,)
+            added = self._run.tag(call.args[0]) if name in ("baddbmm", "addmm") else None
+            return (product if added is None else add(product, added),)
         return (graded(trained=True, driver=self._run.driver),) * len(call.results)
 
     def _site(self, part: Linear, call: Call) -> None:
@@ -82,7 +86,9 @@ class Sites:
         biases = part.biases
         if frame is not None and is_linear(frame.module):  # whose bias may be added by an operation of its own
             biases = sum(p.numel() for n, p in frame.module.named_parameters() if n.endswith("bias"))
-        info = self._session.site(name, part.operation, part.weight.numel(), biases)
+        named = frame is not None and is_linear(frame.module)
+        operation = type(frame.module).__name__ if frame is not None and named else part.operation
+        info = self._session.site(name, operation, part.weight.numel(), biases)
         self._run.driver = name
         if tag.level is Level.CONST:
             tag = self._constant_operand(tag)
@@ -105,7 +111,7 @@ class Sites:
 
     def _site_name(self, frame: Frame | None, part: Linear) -> str:
         sources = self._run.tag(part.weight).sources
-        if frame is not None and is_linear(frame.module) and frame.path:
+        if frame is not None and frame.path and (is_linear(frame.module) or isinstance(frame.module, nn.Embedding)):
             return frame.path
         if len(sources) == 1 and not next(iter(sources)).startswith("parameter "):
             return next(iter(sources))
@@ -141,6 +147,8 @@ class Sites:
         self.found.append(found)
         for f in self._run.frames:
             f.sites += 1
+        if self._session.skip_zero_weights:  # the weights may change from call to call
+            self._run.functional = True
         if frame is None or frame.x is None or not is_linear(frame.module) or frame.linear_calls:
             self._run.functional = True
             return
@@ -152,18 +160,24 @@ class Sites:
             self._run.functional = True
 
     def _product(self, part: Product) -> None:
-        tags = self._run.tag(part.left), self._run.tag(part.right)
-        if part.part:  # inside fused attention: the keys are a view that no operation made
-            tags = tuple(graded() if t.lost else t for t in tags)
-        name = f"{self._run.place}.{part.part or 'matmul'}"
-        info = self._session.site(name, "matmul of activations", 0, 0)
-        self._run.driver = name
-        for tag in tags:
-            self._session.reached |= tag.born
-        events = [t for t in tags if t.level is Level.EVENT]
-        info.meet(events[0] if events else graded(trained=any(t.trained for t in tags)))
-        batch = self._run.batch(part.left) or self._run.batch(part.right)
-        self._run.ledger.product(info, (tags[0], tags[1]), part.left, part.right, batch)
+        first, second = (graded() if x is None else self._run.tag(x) for x in part.sources)
+        info = self._product_info(part, (first.level, second.level))
+        self._run.driver = info.name
+        self._session.reached |= first.born | second.born
+        events = [t for t in (first, second) if t.level is Level.EVENT]
+        info.meet(events[0] if events else graded(trained=first.trained or second.trained))
+        batch = next((axis for axis in (self._run.batch(x) for x in part.sources if x is not None) if axis), None)
+        self._run.ledger.product(info, (first, second), part.left, part.right, batch)
         for f in self._run.frames:
             f.sites += 1
         self._run.functional = True
+
+    def _product_info(self, part: Product, levels: tuple[Level, Level]) -> SiteInfo:
+        """Products of one line of code are one site if they are alike, else they are numbered."""
+        name = f"{self._run.place}.{part.part or 'matmul'}"
+        like = (levels, part.left.shape[-2:], part.right.shape[-2:])
+        known = self._products.setdefault(name, [])
+        if like not in known:
+            known.append(like)
+        number = known.index(like)
+        return self._session.site(name if not number else f"{name}#{number + 1}", "matmul of activations", 0, 0)

@@ -1,7 +1,9 @@
 """The state that modules keep inside: taken before a measurement, put back after every batch."""
 
+from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 _FIXED = {"_parameters", "_modules", "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_state_dict_hooks"}
@@ -12,14 +14,14 @@ _FIXED |= {"_forward_hooks_always_called", "_load_state_dict_pre_hooks", "_load_
 class KeptState:
     """A context that leaves buffers and attributes of all modules as it found them; `restore` does so at once.
 
-    Tensors in attributes, lists, tuples and dictionaries are kept by value, other objects by reference.
+    Tensors are kept with their values, in attributes, lists, tuples and dictionaries; other objects by reference.
     """
 
     def __init__(self, model: nn.Module):
         self._modules = list(model.modules())
 
     def __enter__(self) -> "KeptState":
-        self._kept = [{k: _copy(v) for k, v in vars(m).items() if k not in _FIXED} for m in self._modules]
+        self._kept = [{k: _keep(v) for k, v in vars(m).items() if k not in _FIXED} for m in self._modules]
         return self
 
     def restore(self) -> None:
@@ -28,24 +30,55 @@ class KeptState:
             attributes = vars(module)
             for name in [n for n in attributes if n not in kept and n not in _FIXED]:
                 del attributes[name]
-            for name, value in kept.items():
-                if isinstance(value, dict) and isinstance(attributes.get(name), dict):
-                    attributes[name].clear()
-                    attributes[name].update(_copy(value))
-                else:
-                    attributes[name] = _copy(value)
+            attributes.update({name: back() for name, back in kept.items()})
 
     def __exit__(self, *_: object) -> None:
         self.restore()
 
 
-def _copy(value: Any) -> Any:
-    if isinstance(value, nn.Parameter | nn.Module):
-        return value
-    if isinstance(value, Tensor):
-        return value.detach().clone()
+def _keep(value: Any) -> Callable[[], Any]:
+    """How to get a value back: the same object, with what it held."""
+    if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
+        return _keep_tensor(value)
     if type(value) is dict:
-        return {k: _copy(v) for k, v in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(_copy(v) for v in value)
-    return value
+        parts = {k: _keep(v) for k, v in value.items()}
+
+        def refilled() -> Any:
+            found = {k: back() for k, back in parts.items()}
+            value.clear()
+            value.update(found)
+            return value
+
+        return refilled
+    if type(value) is list:
+        kept = [_keep(v) for v in value]
+
+        def relisted() -> Any:
+            value[:] = [back() for back in kept]
+            return value
+
+        return relisted
+    if type(value) is tuple:
+        members = [_keep(v) for v in value]
+
+        def untouched() -> Any:
+            for back in members:
+                back()
+            return value
+
+        return untouched
+    return lambda: value
+
+
+def _keep_tensor(tensor: Tensor) -> Callable[[], Tensor]:
+    copy = tensor.detach().clone()
+
+    def back() -> Tensor:
+        with torch.no_grad():
+            if tensor.shape != copy.shape:
+                tensor.set_(copy.clone())
+            elif tensor.is_inference() or not torch.equal(tensor, copy):
+                tensor.copy_(copy)
+        return tensor
+
+    return back

@@ -130,11 +130,20 @@ class Memory:
 
 @dataclass(slots=True)
 class Entry:
-    """One tensor: its memory, which its views share, and its batch axis."""
+    """One tensor: its memory, which its views share, and its batch axis. `part` tells which elements of it."""
 
     memory: Memory
     batch: BatchAxis | None
     alive: "weakref.ref[Tensor]"
+    part: int = 0
+
+    @property
+    def tag(self) -> Tag:
+        """The tag; other elements of the same memory are another thing."""
+        tag = self.memory.tag
+        if self.part and tag.level > Level.CONST:
+            return tag.but(identity=hash((tag.identity, self.part)), form=None)
+        return tag
 
 
 class Tags:
@@ -148,9 +157,9 @@ class Tags:
         entry = self._entries.get(id(tensor))
         return entry if entry is not None and entry.alive() is tensor else None
 
-    def put(self, tensor: Tensor, tag: Tag | Memory, batch: BatchAxis | None) -> None:
+    def put(self, tensor: Tensor, tag: Tag | Memory, batch: BatchAxis | None, part: int = 0) -> None:
         memory = tag if isinstance(tag, Memory) else Memory(tag, tensor.numel())
-        self._entries[id(tensor)] = Entry(memory, batch, weakref.ref(tensor))
+        self._entries[id(tensor)] = Entry(memory, batch, weakref.ref(tensor), part)
         if len(self._entries) > self._room:
             self._entries = {k: e for k, e in self._entries.items() if e.alive() is not None}
             self._room = 1024 + 2 * len(self._entries)

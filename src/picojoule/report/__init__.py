@@ -1,8 +1,21 @@
 """Tables and the self-contained page, made from records alone."""
 
 from picojoule.report.load import read_records
-from picojoule.report.measurement import measurement_table
+from picojoule.report.measurement_csv import measurement_csv
+from picojoule.report.measurement_files import write_measurement
+from picojoule.report.measurement_markdown import measurement_markdown
+from picojoule.report.measurement_text import measurement_text
 from picojoule.report.page import write_page
 from picojoule.report.table import markdown_table, text_table, update_tables
 
-__all__ = ["markdown_table", "measurement_table", "read_records", "text_table", "update_tables", "write_page"]
+__all__ = [
+    "markdown_table",
+    "measurement_csv",
+    "measurement_markdown",
+    "measurement_text",
+    "read_records",
+    "text_table",
+    "update_tables",
+    "write_measurement",
+    "write_page",
+]

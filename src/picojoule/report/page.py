@@ -8,19 +8,75 @@ from picojoule.files import write_text
 from picojoule.report.columns import PARETO_MARK, price_range, table_columns
 from picojoule.report.headline import headlines
 from picojoule.report.load import Record
+from picojoule.report.measurement import is_measurement, measurement_blocks, measurement_heading
 from picojoule.report.summary import Row, hardware_of, scope, summarise
 from picojoule.report.units import format_number
 
 
 def write_page(records: Sequence[Record], path: str | Path) -> None:
     """Write the report of the records to `path`, whole or not at all; raises BadInput without records."""
+    write_text(Path(path), page_text(records))
+
+
+def page_text(records: Sequence[Record]) -> str:
+    """The report of the records as HTML. One measurement alone has a page of its own kind; it needs no accuracy.
+
+    Raises BadInput without records.
+    """
     # Imported here, so that importing picojoule.report stays quick.
     from jinja2 import Environment, FileSystemLoader
     from plotly.offline import get_plotlyjs
 
     page = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
     template = page.get_template("page.html.j2")
-    write_text(Path(path), template.render(plotly=get_plotlyjs(), **_content(records)))
+    alone = len(records) == 1 and is_measurement(records[0])
+    content = _measured_content(records[0]) if alone else _content(records)
+    shown = () if alone else ("counting", "uncounted")  # a page of several has these for all of them
+    figures, measured = _measurements([record for record in records if is_measurement(record)], shown)
+    content["figures"] |= figures
+    sensed = any((record.get("power") or {}).get("joules_per_sample") for record in records)
+    return template.render(plotly=get_plotlyjs(), measured=measured, sensed=sensed, **content)
+
+
+def _measurements(records: Sequence[Record], elsewhere: Sequence[str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The figures of all measurements by id, and for each record its heading and blocks, but those `elsewhere`."""
+    from picojoule.report.measurement_figures import measurement_figures
+
+    figures: dict[str, Any] = {}
+    measured = []
+    for n, record in enumerate(records):
+        blocks = []
+        drawn = measurement_figures(record)
+        for block in (b for b in measurement_blocks(record) if b.key not in elsewhere):
+            ids = []
+            for i, (caption, figure) in enumerate(drawn.get(block.key, [])):
+                ids.append((f"measured-{n}-{block.key}-{i}", caption))
+                figures[ids[-1][0]] = figure
+            blocks.append({"block": block, "figures": ids})
+        measured.append({"heading": measurement_heading(record), "blocks": blocks})
+    return figures, measured
+
+
+def _measured_content(record: Record) -> dict[str, Any]:
+    return {
+        "title": f"{record['model']}: energy on {record['dataset']}",
+        "networks": record["network"],
+        "headlines": _verdict(record),
+        "scope": (record.get("hardware_notes") or {}).get(hardware_of(record), {}).get("scope", ""),
+        "figures": {},
+        "columns": [],
+        "runs": 1,
+        "prices": record.get("hardware_notes") or {},
+        "split_notes": _unique([record.get("split_note")]),
+        "provenance": [_where(record["model"], [record])],
+        "citations": _unique(record.get("cite") or []),
+    }
+
+
+def _verdict(record: Record) -> list[str]:
+    """Where the model stands against the dense ANN, in a sentence; none if that could not be told."""
+    found = ((record.get("crossover") or {}).get("dense-ann") or {}).get("sentence")
+    return [f"{found[:1].upper()}{found[1:]}, by {hardware_of(record)}."] if found else []
 
 
 def _content(records: Sequence[Record]) -> dict[str, Any]:
@@ -50,7 +106,7 @@ def _content(records: Sequence[Record]) -> dict[str, Any]:
         "counting": _by_labels(rows, "counting"),
         "uncounted": _by_labels(rows, "uncounted"),
         "split_notes": _unique(run.get("split_note") for run in records),
-        "provenance": [_provenance(row) for row in rows],
+        "provenance": [_where(row.label, row.runs) for row in rows],
         "citations": _unique(cite for run in records for cite in run.get("cite") or []),
     }
 
@@ -75,17 +131,17 @@ def _by_labels(rows: Sequence[Row], key: str) -> dict[str, list[str]]:
     return notes
 
 
-def _provenance(row: Row) -> dict[str, str]:
-    walls = [run["wall_s"] for run in row.runs if run.get("wall_s") is not None]
+def _where(label: str, runs: Sequence[Record]) -> dict[str, str]:
+    walls = [run["wall_s"] for run in runs if run.get("wall_s") is not None]
     return {
-        "run": row.label,
-        "seeds": _listed(run.get("seed") for run in row.runs),
-        "commit": _listed(run.get("commit") for run in row.runs),
-        "version": _listed(run.get("version") for run in row.runs),
-        "split": _listed(run.get("split") for run in row.runs),
-        "samples": _listed(f"{run['samples']:,}" for run in row.runs if run.get("samples")),
+        "run": label,
+        "seeds": _listed(run.get("seed") for run in runs),
+        "commit": _listed(run.get("commit") for run in runs),
+        "version": _listed(run.get("version") for run in runs),
+        "split": _listed(run.get("split") for run in runs),
+        "samples": _listed(f"{run['samples']:,}" for run in runs if run.get("samples")),
         "seconds per run": format_number(sum(walls) / len(walls)) if walls else "",
-        "machine": _listed(run.get("machine") for run in row.runs),
+        "machine": _listed(run.get("machine") for run in runs),
     }
 
 
