@@ -38,6 +38,8 @@ test: $(READY)
 tables: $(READY)
 	$(BIN)/picojoule report --update README.md
 	$(BIN)/picojoule report --update results/README.md
+	$(BIN)/picojoule report --update docs/counting.md
+	$(BIN)/picojoule report --update docs/conventions.md
 
 peers:
 	PYTHON="$(PYTHON)" tools/install_peers.sh

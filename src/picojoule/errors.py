@@ -27,4 +27,5 @@ def unknown_name(what: str, name: str, known: list[str]) -> BadInput:
 
     near = get_close_matches(name, known, n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    return BadInput(f"unknown {what} {name!r}{hint} (known: {', '.join(known)})")
+    shown = known if len(known) <= 12 else [*get_close_matches(name, known, n=6, cutoff=0.0), f"{len(known)} in all"]
+    return BadInput(f"unknown {what} {name!r}{hint} (known: {', '.join(shown)})")

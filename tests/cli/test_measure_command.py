@@ -287,7 +287,7 @@ def test_the_text_says_what_a_user_needs(command, files):
     said = command("measure", "own.py:make", "--convention", "syops")
     assert said.code == 0 and said.err == ""
     for words in (
-        *("own.py:make on digits, test split, 360 samples, T = 3; all numbers per sample", "fc2    linear     events"),
+        *("own.py:make on digits, test split, 360 samples, T = 3; all numbers per sample", "fc2    Linear     events"),
         *("arithmetic only", "bit-matched 2-bit ANN", "loses", "no rate wins", "Neuron health", "Most silent is"),
         *("reads ", "writes ", "syops-counter 0.0.5: Zero inputs", "How it was counted", "Not counted: nothing"),
     ):
@@ -404,7 +404,7 @@ REFUSED = [
     (("bad.py:Wide",), "images [1, 8, 8] of digits: 1, Linear(in_features=784"),
     (("bad.py:Wide",), "got [3, 64]"),
     (("bad.py:Whole",), "bad.py:Whole failed on digits: RuntimeError"),
-    (("bad.py:NoLayers",), "nothing can be counted"),
+    (("bad.py:NoLayers",), "no linear operation of NoLayers could be counted"),
     (("axis.py:make",), "axis 0 is not the 3 images; declare batch_dim=1"),
     (("no_tensor.py:make",), "expected a tensor from encode of PICOJOULE, got list"),
     (("fails.py:make",), "encode of PICOJOULE failed on images [3, 1, 8, 8]: ZeroDivisionError"),

@@ -53,7 +53,7 @@ def counted(model: nn.Module, *args: Any, **options: Any) -> dict[str, Row]:
 
 def with_ones(layer: nn.Module) -> nn.Module:
     """The layer in float64, with weights one and no bias."""
-    ones = deepcopy(layer).double()
+    ones = deepcopy(layer, {id(layer._forward_hooks): {}, id(layer._forward_pre_hooks): {}}).double()
     for name, parameter in ones.named_parameters():
         nn.init.constant_(parameter, 0.0 if "bias" in name else 1.0)
     return ones

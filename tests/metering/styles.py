@@ -284,6 +284,6 @@ STYLES = {
     "squeezed, T == B": Style(
         lambda: SqueezedNet(4), lambda B: images(4, B, True), 0, {"body.0": None, "body.3": 0.25, "body.6": 1}
     ),
-    "cells": Style(CellNet, lambda B: torch.randn(5, B, 6), 1, {"first": None, "second": 1, "out": 1}),
+    "cells": Style(CellNet, lambda B: torch.randn(5, B, 6), 1, {"first.weight": None, "second.weight": 1, "out": 1}),
     "functional": Style(FunctionalLoop, lambda B: images(4, B), 1, {"kernel": None, "matrix": 1, "readout": 1}),
 }

@@ -177,7 +177,7 @@ BIRTHS: dict[str, tuple[Transform, float]] = {
     "delta modulation": (lambda x: F.pad(((x[:, 1:] - x[:, :-1]).abs() > 0.3).float(), (1, 0)), 1),
     "delta of steps": (lambda x: ((x - x.roll(1, 1)) > 0.3).float(), 1),
     "delta of transposes": (lambda x: (x[:, :4] - x[:, :4].t() > 0.3).float().repeat(1, 2)[:, :6], 1),
-    "delta of halves": (lambda x: (x[:2] - x[2:] > 0.1).float().repeat(2, 1), 1),
+    "delta of halves": (lambda x: (x[:, :3] - x[:, 3:] > 0.1).float().repeat(1, 2), 1),
     "pairs": (lambda x: (x[:, :, None] - x[:, None, :] > 1).any(2).float(), 1),
     "delta of an expanded mean": (lambda x: (x[:, :1].expand(-1, 6) - x > 0.1).float(), 1),
     "decay": (lambda x: (0.5 ** x.abs() > 0.7).float(), 1),

@@ -378,7 +378,7 @@ def test_one_call_per_time_step(grad: bool):
 
 def test_a_measurement_of_a_model_of_one_step():
     model, batches = Step(), [torch.randn(4, 3, 6), torch.randn(4, 2, 6)]
-    report = pj.measure(model, batches, run=_run)
+    report = pj.measure(model, batches, batch_dim=1, run=_run)
     whole = sum(sum(_steps_by_hand(model, x)) for x in batches) / 5
     assert float(report.counts.total("acs")) == pytest.approx(whole)
     assert report.counts.samples == 5 and report.counts.timesteps == 4

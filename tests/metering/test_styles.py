@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from metered import counted, reached, rows
-from styles import STYLES, FunctionalCell, Style
+from styles import STYLES, Style
 from torch import Tensor, nn
 
 from picojoule.metering import meter
@@ -23,9 +23,7 @@ def _listening(model: nn.Module) -> Iterator[dict[str, list[tuple[Tensor, nn.Mod
     """What enters every linear operation, by replacing torch's functions; by layer or parameter name."""
     found: dict[str, list[tuple[Tensor, nn.Module]]] = {}
     names = {id(p): n for n, p in model.named_parameters()}
-    layers = {
-        f"{n}.weight": n for n, m in model.named_modules() if isinstance(m, nn.Linear | nn.Conv2d | FunctionalCell)
-    }
+    layers = {f"{n}.weight": n for n, m in model.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)}
     real = {name: getattr(F, name) for name in ("linear", "conv2d")}
     matmul = Tensor.__matmul__
 

@@ -58,7 +58,7 @@ def changed(record: dict[str, Any], **changes: Any) -> dict[str, Any]:
 def test_every_layer_and_price_list_is_named_in_every_form(record):
     forms = [measurement_text(record), measurement_markdown(record), page_text([record])]
     for form in forms:
-        for words in (*LISTS, "conv2d", "linear", "syops-counter 0.0.5", "Neuron health", "horowitz"):
+        for words in (*LISTS, "Conv2d", "Linear", "syops-counter 0.0.5", "Neuron health", "horowitz"):
             assert words in form, words
         for baseline in record["baselines"].values():
             assert baseline["title"] in form

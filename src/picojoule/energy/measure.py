@@ -45,9 +45,9 @@ def measure(
     instead of followed. With `strict` something that cannot be counted raises UncountedLayer; else it is listed.
 
     `run(model, x)` is how the model is called, if not as `model(x)`: as often as there are time steps, for a model
-    of one step. `scores` makes scores `[B, classes]` of what that returns; they are needed for the accuracy alone.
-    `conventions` are tools whose numbers are to be shown beside. `ann_density` is the share of non-zero activations
-    of the sparse ANN baseline. Zero weights are synapses unless `skip_zero_weights`.
+    of one step, called with the batch in front. `scores` makes scores `[B, classes]` of what that returns; they are
+    needed for the accuracy alone. `conventions` are tools whose numbers are to be shown beside. `ann_density` is the
+    share of non-zero activations of the sparse ANN baseline. Zero weights are synapses unless `skip_zero_weights`.
 
     The model is left as it was. State that modules keep inside is put back after every batch to what it was before
     the first, so that every batch starts from the same state. Raises BadInput for what cannot be measured.
@@ -60,7 +60,7 @@ def measure(
     if isinstance(batches, Tensor) or not isinstance(batches, Iterable):
         got = f"a tensor of shape {tuple(batches.shape)}" if isinstance(batches, Tensor) else type(batches).__name__
         raise BadInput(f"expected an iterable of batches, such as [x] or a DataLoader, got {got}")
-    seen = _Seen(model, run, scores)
+    seen = _Seen(model, run, scores, batch_dim)
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         stack.enter_context(evaluating(model))
@@ -68,7 +68,8 @@ def measure(
         tools = stack.enter_context(Conventions(conventions, model)) if conventions else None
         watch = {"spiking": spiking, "values": values, "skip_zero_weights": skip_zero_weights}
         watch |= {"steps_outside": run is not None, "probes": (tools,) if tools else ()}
-        found: Meter = stack.enter_context(meter(model, inputs, batch_dim, **watch))
+        axis = batch_dim if run is None else 0
+        found: Meter = stack.enter_context(meter(model, inputs, axis, **watch))
         for batch in batches:
             x, y = _parts(batch)
             if not -x.dim() <= batch_dim < x.dim():
@@ -97,13 +98,18 @@ def prices(names: str | Path | Iterable[str | Path]) -> list[price.Hardware]:
 class _Seen:
     """Presents batches to a metered model, and adds up what comes out."""
 
-    def __init__(self, model: nn.Module, run: Any, scores: Any):
+    def __init__(self, model: nn.Module, run: Any, scores: Any, batch_dim: int):
         self.tally = Tally()
-        self._model, self._run, self._scores = model, run, scores
+        self._model, self._run, self._scores, self._batch_dim = model, run, scores, batch_dim
 
     def present(self, found: Meter, x: Tensor, labels: Tensor | None) -> None:
         output = self._model(x) if self._run is None else self._run(self._model, x)
         activity = found.activity()
+        if activity.samples != x.shape[self._batch_dim]:
+            raise BadInput(
+                f"expected {x.shape[self._batch_dim]} samples, as axis {self._batch_dim} of x has, in each call of the "
+                f"model, got {activity.samples}; give the batch_dim of x, and let run call the model batch first"
+            )
         self.tally.add(activity, self._scored(output, labels), labels)
 
     def _scored(self, output: Any, labels: Tensor | None) -> Tensor | None:

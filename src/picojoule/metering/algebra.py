@@ -35,9 +35,9 @@ def multiply(a: Tag, b: Tag) -> Tag:
         if a.level is Level.CONST:
             return scale(b, a)
         levels = _pairs(a, b, lambda x, y: x * y)
-        signed = a.signed or b.signed
-        most = _bound(a, b, lambda x, y: x * y)
-        return event(levels, a.unit.times(b.unit), signed=signed, most=most, **traits, born=a.born | b.born)
+        about = {"signed": a.signed or b.signed, "most": _bound(a, b, lambda x, y: x * y)}
+        about |= {"born": a.born | b.born, "origin": _origin(a, b)}
+        return event(levels, a.unit.times(b.unit), **about, **traits)
     if a.level is Level.EVENT:
         return graded(b.reason if b.lost else "events multiplied by values", lost=b.lost, **traits)
     if a.level is Level.CONST and a.value is not None:
@@ -89,10 +89,9 @@ def add(a: Tag, b: Tag, factor: float = 1.0) -> Tag:
     if a.level is Level.EVENT and b.level is Level.EVENT:
         if a.unit != b.unit:
             return _with_form(graded("events of unequal units added", **traits), a, b, factor)
-        origin = a.origin if a.origin == b.origin else ""
         levels = _pairs(a, b, lambda x, y: x + y)
         about = {"signed": a.signed or b.signed, "most": _bound(a, b, lambda x, y: x + y)}
-        about |= {"inexact": a.inexact or b.inexact, "born": a.born | b.born, "origin": origin}
+        about |= {"inexact": a.inexact or b.inexact, "born": a.born | b.born, "origin": _origin(a, b)}
         found = event(levels, a.unit, **about, **traits)
         return found if found.level is Level.ZERO else _with_form(found, a, b, factor)
     if Level.GRADED not in (a.level, b.level):
@@ -213,9 +212,8 @@ def _joined(a: Tag, b: Tag) -> Tag:
         return constant(value, a.sources | b.sources, traits["trained"])
     if a.level is Level.EVENT and b.level is Level.EVENT and a.unit == b.unit:
         levels = None if a.levels is None or b.levels is None else a.levels | b.levels
-        origin = a.origin if a.origin == b.origin else ""
         about = {"signed": a.signed or b.signed, "most": _bound(a, b, max)}
-        about |= {"inexact": a.inexact or b.inexact, "born": a.born | b.born, "origin": origin}
+        about |= {"inexact": a.inexact or b.inexact, "born": a.born | b.born, "origin": _origin(a, b)}
         return event(levels, a.unit, **about, **traits)
     if b.level is Level.EVENT:
         what = "events of unequal units" if a.level is Level.EVENT else "events and non-zero constants"
@@ -241,6 +239,11 @@ def _pairs(a: Tag, b: Tag, function: Callable[[float, float], float]) -> frozens
     if a.levels is None or b.levels is None:
         return None
     return frozenset(function(x, y) for x in a.levels for y in b.levels)
+
+
+def _origin(a: Tag, b: Tag) -> str:
+    """Of events made of events: one module's own, or nobody's."""
+    return a.origin if a.origin.partition(":")[0] == b.origin.partition(":")[0] else ""
 
 
 def _bound(a: Tag, b: Tag, function: Callable[[float, float], float]) -> float | None:

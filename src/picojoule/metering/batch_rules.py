@@ -74,6 +74,18 @@ def batch_of(name: str, args: Sequence[Any], kwargs: dict[str, Any], result: Ten
     return _aligned(args, kwargs, result, axis_of)
 
 
+def axis_in_base(name: str, args: Sequence[Any], view: torch.Size) -> Callable[[BatchAxis], BatchAxis | None]:
+    """How to find the batch axis of a tensor from that of its view, which an operation took of it."""
+    base = args[0].shape
+    if name == "select":
+        return lambda axis: axes.inserted(axis, args[1] % len(base), len(base))
+    if name in ("slice", "detach", "alias", "expand") and len(view) == len(base):
+        return lambda axis: axis
+    if name in _RESHAPES or name in ("unsqueeze", "squeeze"):
+        return lambda axis: axes.reshaped(axis, view, base)
+    return lambda axis: None
+
+
 def _aligned(args: Sequence[Any], kwargs: dict[str, Any], result: Tensor, axis_of: Lookup) -> BatchAxis | None:
     """Of an elementwise operation: that of an operand which is not broadcast along it."""
     for other in tree_leaves((args, kwargs)):

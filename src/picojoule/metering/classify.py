@@ -12,11 +12,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from picojoule.errors import BadInput
 from picojoule.metering.algebra import join
-from picojoule.metering.batch_rules import batch_of
+from picojoule.metering.batch_rules import axis_in_base, batch_of
 from picojoule.metering.ledger import Ledger
 from picojoule.metering.linear import NAMES
 from picojoule.metering.populations import BIRTHS, Populations
-from picojoule.metering.rules import Call, follow, tensors_in
+from picojoule.metering.rules import OPAQUE, Call, follow, tensors_in
 from picojoule.metering.run import Pass
 from picojoule.metering.session import Session
 from picojoule.metering.sites import Sites
@@ -102,7 +102,8 @@ class Classifier(TorchDispatchMode):
         if about.aliases and isinstance(args[0], Tensor):
             self._alias(base, args, kwargs, results)
             return
-        where = self.populations.place(args) if base in BIRTHS else ""
+        born_here = base in BIRTHS or f"{about.namespace}::{base}" in OPAQUE
+        where = self.populations.place(args) if born_here else ""
         call = Call(base, args, kwargs, results, self.run.tag, where)
         if about.linear:
             tags = self.sites.follow(base, call)
@@ -117,6 +118,9 @@ class Classifier(TorchDispatchMode):
                 self.populations.born(where, results[0], tags[0], args, kwargs)
         if about.writes:
             self._overwrite(results[0], tags[0])
+            written = self.run.tags.get(results[0])
+            if written is not None and written.batch is None:
+                written.settle(batch_of("copy", args[1:], kwargs, results[0], self.run.batch))
             return
         for tensor, tag in zip(results, tags, strict=False):
             if all(tensor is not a for a in args):
@@ -144,7 +148,9 @@ class Classifier(TorchDispatchMode):
                     entry.part if whole else hash((entry.part, tensor.storage_offset(), tensor.shape, tensor.stride()))
                 )
                 axis = batch_of(name, args, kwargs, tensor, self.run.batch)
-                self.run.tags.put(tensor, entry.memory, axis, part)
+                view = self.run.tags.put(tensor, entry.memory, axis, part)
+                if entry.batch is None:
+                    view.base, view.axis_in_base = entry, axis_in_base(name, args, tensor.shape)
 
     def _overwrite(self, target: Tensor, tag: Tag) -> None:
         entry = self.run.tags.get(target)

@@ -104,7 +104,9 @@ class Meter:
                     f"{info.name}: counted as values, since events enter at some of its calls, values at others"
                 )
             if info.level is Level.CONST:
-                found.append(f"{info.name}: counted as values, since what enters was there before the call (state?)")
+                found.append(
+                    f"{info.name}: counted as values, since what enters is from outside the call (state that was kept?)"
+                )
         return tuple(found)
 
     # hooks
@@ -334,6 +336,8 @@ def meter(
         raise BadInput(f"expected a torch module to meter, got {type(model).__name__}")
     if any(isinstance(m, nn.DataParallel) for m in model.modules()):
         raise BadInput("expected a model in one thread, got DataParallel; meter the model inside it (`.module`)")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise BadInput("expected a module that takes hooks, got a scripted one; put it into nn.Sequential to meter it")
     if not isinstance(inputs, Values | Events):
         raise BadInput(f"expected inputs=pj.Values() or pj.Events(), the kind of the inputs, got {inputs!r}")
     spiking, values = _types("spiking", spiking), _types("values", values)

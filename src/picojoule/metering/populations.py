@@ -9,7 +9,7 @@ from picojoule.graph.shapes import BatchAxis
 from picojoule.metering.batch_rules import batch_of
 from picojoule.metering.rules import declared
 from picojoule.metering.run import Frame, Pass
-from picojoule.metering.session import NAMED_ACTIVATIONS, Population, first_tensor, is_cell
+from picojoule.metering.session import FUNCTIONAL, NAMED_ACTIVATIONS, Population, first_tensor, is_cell
 from picojoule.metering.tag import Level, Tag
 
 BIRTHS = {
@@ -43,8 +43,8 @@ class Populations:
         axis = batch_of("gt", args, kwargs, y, self._run.batch)
         if axis is not None:
             name = f"spikes after {driver}" if driver else f"spikes in {where.rpartition('|')[0]}"
-            self._session.populations.setdefault(where, Population(name, "spike", driver, {where}))
-            self._run.ledger.neurons(where, "spike", driver, y, tag, axis)
+            self._session.populations.setdefault(where, Population(name, FUNCTIONAL, driver, {where}))
+            self._run.ledger.neurons(where, FUNCTIONAL, driver, y, tag, axis)
             self._run.functional = True
 
     def _is_functional(self, where: str) -> bool:
@@ -117,7 +117,5 @@ class Populations:
         layer = self._run.driver if layer == "declared" else layer
         population = self._session.populations.setdefault(frame.path, Population(frame.path, neuron, layer))
         population.origins |= origins
-        if frame.x is not None:
-            self._session.reached |= self._run.tag(frame.x).born
         self._run.ledger.neurons(frame.path, neuron, population.layer, y, tag, axis)
         self.heard.append((module, frame.path, tag, axis))

@@ -326,7 +326,13 @@ def _elementwise(function: Callable[[float], float] | None = None) -> Rule:
 
 
 def _power(call: Call) -> Tag:
-    tag, exponent = call.tag(call.args[0]), call.operand(1)
+    exponent = call.operand(1)
+    if isinstance(exponent, Tensor):
+        tags = call.tags()
+        if all(t.is_constant for t in tags):
+            return constant(sources=algebra.union(t.sources for t in tags))
+        return graded(trained=any(t.trained for t in tags))
+    tag = call.tag(call.args[0])
     if isinstance(exponent, int | float) and exponent == 1:
         return tag
     if tag.level is Level.EVENT and isinstance(exponent, int | float):

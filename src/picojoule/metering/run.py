@@ -77,7 +77,7 @@ class Pass:
         if own is not None and own[1] is x:
             value = _number(x)
             return constant(value, frozenset({own[0]}), True)
-        name = self._pointers.get(_pointer(x))
+        name = self._pointers.get(pointer(x))
         if name is not None:
             return constant(_number(x), frozenset({name}), True)
         if isinstance(x, nn.Parameter) or id(x) in self._fixed or x.numel() == 1:
@@ -100,13 +100,13 @@ def _line(frame: Frame | None) -> int:
 
 def _number(x: Tensor) -> float | None:
     """The value of a tensor of one element, read once."""
-    if x.numel() != 1 or x.dtype.is_complex or not _pointer(x):
+    if x.numel() != 1 or x.dtype.is_complex or not pointer(x):
         return None
     with _disable_current_modes():
         return float(x.detach())
 
 
-def _pointer(x: Tensor) -> int:
+def pointer(x: Tensor) -> int:
     """Where the elements lie; 0 for a tensor without memory of its own."""
     try:
         return x.data_ptr()

@@ -14,6 +14,8 @@ from picojoule.layers import QuantisedReLU, Timewise
 from picojoule.metering.call import Probe
 from picojoule.metering.ledger import Reach, SiteInfo
 
+FUNCTIONAL = "spike"
+"""The kind of a population that is no module."""
 NAMED_ACTIVATIONS = (nn.ReLU, QuantisedReLU)
 
 
@@ -88,19 +90,24 @@ class Session:
         self.uncounted.setdefault(name, reason)
 
     def populations_named(self) -> dict[str, str]:
-        """The populations whose events reached a synapse or left the model, by their keys, and the names to show.
+        """The populations by their keys, and the names to show.
 
-        Where modules contain each other, the outermost one whose output is the events stands for them.
+        Where modules contain each other, the outermost one whose output is the events stands for them. A comparison
+        outside neuron modules is one if its events reached a synapse or left the model; a rectifier, if its output
+        is not compared in turn.
         """
         chosen: dict[str, str] = {}
+        analog: dict[str, str] = {}
         taken: set[str] = set()
         for key in sorted(self.populations, key=lambda k: (self.populations[k].analog, k.count("."), k)):
             p = self.populations[key]
             if p.analog:
-                chosen[key] = p.name
-            elif p.origins & self.reached and not p.origins <= taken:
+                if not p.layer or all(p.layer != self.populations[k].layer for k in chosen):
+                    analog[key] = p.name
+            elif (p.neuron != FUNCTIONAL or p.origins & self.reached) and not p.origins <= taken:
                 chosen[key] = p.name
                 taken |= p.origins
+        chosen |= analog
         order = list(self.populations)
         return {key: chosen[key] for key in order if key in chosen}
 

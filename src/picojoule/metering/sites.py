@@ -12,7 +12,7 @@ from picojoule.metering.call import SiteCall
 from picojoule.metering.ledger import Reach, SiteInfo, are_events, same_numbers
 from picojoule.metering.linear import Linear, Product, Uncounted, linear_parts
 from picojoule.metering.rules import Call
-from picojoule.metering.run import Frame, Pass
+from picojoule.metering.run import Frame, Pass, pointer
 from picojoule.metering.session import is_linear
 from picojoule.metering.tag import Level, Tag, constant, event, graded
 
@@ -59,7 +59,9 @@ class Sites:
             return (graded(f"{name} is not followed", lost=True, trained=trained),) * len(call.results)
         if not parts:
             sources = frozenset().union(*(t.sources for t in operands))
-            return (constant(sources=sources, trained=trained),) * len(call.results)
+            made = constant(sources=sources, trained=trained)
+            added = self._run.tag(call.args[0]) if name in ("baddbmm", "addmm") else made
+            return (made if added.is_constant else add(added, made),) * len(call.results)
         if name == "embedding":
             return (graded(trained=trained),)
         levels = [self._run.tag(x).level for x in call.args if isinstance(x, Tensor)]
@@ -155,7 +157,7 @@ class Sites:
         frame.linear_calls += 1
         found.module = frame.module
         entered = frame.x
-        same = entered.data_ptr() == x.data_ptr() and entered.numel() == x.numel()
+        same = pointer(entered) == pointer(x) != 0 and entered.numel() == x.numel()
         if not (same and entered.is_contiguous() and x.is_contiguous()) and entered is not x:
             self._run.functional = True
 

@@ -76,7 +76,7 @@ def _keep_tensor(tensor: Tensor) -> Callable[[], Tensor]:
     def back() -> Tensor:
         with torch.no_grad():
             if tensor.shape != copy.shape:
-                tensor.set_(copy.clone())
+                tensor.data = copy.clone()
             elif tensor.is_inference() or not torch.equal(tensor, copy):
                 tensor.copy_(copy)
         return tensor

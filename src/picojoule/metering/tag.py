@@ -2,6 +2,7 @@
 
 import itertools
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from enum import IntEnum
 from typing import Any
@@ -130,12 +131,25 @@ class Memory:
 
 @dataclass(slots=True)
 class Entry:
-    """One tensor: its memory, which its views share, and its batch axis. `part` tells which elements of it."""
+    """One tensor: its memory, which its views share, and its batch axis.
+
+    Of a view, `part` tells which elements of the memory it has, `base` is the tensor it was taken from, and
+    `axis_in_base` finds the batch axis there from that of the view.
+    """
 
     memory: Memory
     batch: BatchAxis | None
     alive: "weakref.ref[Tensor]"
     part: int = 0
+    base: "Entry | None" = None
+    axis_in_base: Callable[[BatchAxis], BatchAxis | None] | None = None
+
+    def settle(self, batch: BatchAxis | None) -> None:
+        """The batch axis, found when samples were written here; it holds for what this is a view of."""
+        if batch is not None and self.batch is None:
+            self.batch = batch
+            if self.base is not None and self.axis_in_base is not None:
+                self.base.settle(self.axis_in_base(batch))
 
     @property
     def tag(self) -> Tag:
@@ -157,12 +171,13 @@ class Tags:
         entry = self._entries.get(id(tensor))
         return entry if entry is not None and entry.alive() is tensor else None
 
-    def put(self, tensor: Tensor, tag: Tag | Memory, batch: BatchAxis | None, part: int = 0) -> None:
+    def put(self, tensor: Tensor, tag: Tag | Memory, batch: BatchAxis | None, part: int = 0) -> Entry:
         memory = tag if isinstance(tag, Memory) else Memory(tag, tensor.numel())
-        self._entries[id(tensor)] = Entry(memory, batch, weakref.ref(tensor), part)
+        entry = self._entries[id(tensor)] = Entry(memory, batch, weakref.ref(tensor), part)
         if len(self._entries) > self._room:
             self._entries = {k: e for k, e in self._entries.items() if e.alive() is not None}
             self._room = 1024 + 2 * len(self._entries)
+        return entry
 
     def clear(self) -> None:
         self._entries.clear()
