@@ -50,7 +50,7 @@ SENDS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor], n
     "scaled": (lambda v: spike(v) * 0.3, lambda z: z / 0.3, None),
     "negative scale": (lambda v: spike(v) * -0.3, lambda z: (z / 0.3).abs(), None),
     "signed": (lambda v: spike(v - 0.1) - spike(-v - 0.1), lambda z: z.abs(), None),
-    "multiple": (lambda v: Multiple.apply(v, 0.1), lambda z: z.abs(), None),  # pyright: ignore
+    "multiple": (lambda v: Multiple.apply(v, 0.1), lambda z: z, None),  # pyright: ignore
     "average pool": (spike, lambda z: z, nn.MaxPool2d(2)),
     "straight-through": (lambda v: (v > 0).float() - v.sigmoid().detach() + v.sigmoid(), lambda z: z, None),
 }

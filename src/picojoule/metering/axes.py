@@ -13,6 +13,8 @@ def reshaped(axis: BatchAxis, before: Sequence[int], after: Sequence[int]) -> Ba
     the axis that holds the whole digit is the new batch axis.
     """
     samples = before[axis.dim] // axis.folds
+    if not samples:
+        return None
     step = axis.inner * math.prod(before[axis.dim + 1 :])
     kept = tuple(before[: axis.dim + 1]) == tuple(after[: axis.dim + 1])
     if kept and samples == axis.folds == 1:  # a batch of one fits in several places

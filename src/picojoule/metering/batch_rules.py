@@ -20,8 +20,17 @@ _REDUCTIONS |= {"argmin", "median", "mode", "kthvalue", "var", "std", "var_mean"
 _REDUCTIONS |= {"linalg_vector_norm"}
 
 
-def batch_of(name: str, args: Sequence[Any], kwargs: dict[str, Any], result: Tensor, axis_of: Lookup) -> Any:
+def batch_of(
+    name: str, args: Sequence[Any], kwargs: dict[str, Any], result: Tensor, axis_of: Lookup
+) -> BatchAxis | None:
     """The batch axis of one result, or None if no axis holds whole samples."""
+    axis = _batch_of(name, args, kwargs, result, axis_of)
+    return axis if axis is None or axis.dim < result.dim() else None
+
+
+def _batch_of(
+    name: str, args: Sequence[Any], kwargs: dict[str, Any], result: Tensor, axis_of: Lookup
+) -> BatchAxis | None:
     x = args[0] if args else None
     if isinstance(x, Tensor) and name not in _MOVES and x.shape == result.shape:
         axis = axis_of(x)

@@ -161,12 +161,12 @@ class Classifier(TorchDispatchMode):
         else:
             entry.memory.tag = join([entry.memory.tag, tag])
 
-    def unseen(self, parameters_of_called: dict[str, list[Tensor]]) -> dict[str, str]:
-        """The audit: layers that were called and none of whose parameters took part in a visible operation."""
+    def unseen(self) -> dict[str, str]:
+        """The audit below the first mechanism: matrices of weights that took part in no operation that was seen."""
         return {
-            path: "it was called, but no operation with its parameters could be seen (another thread, or opaque code)"
-            for path, parameters in parameters_of_called.items()
-            if parameters and not any(self.run.tags.get(p) for p in parameters)
+            name: "no operation with it was seen: it is unused, or used in another thread or opaque code"
+            for name, p in self.run.session.root.named_parameters()
+            if p.dim() > 1 and self.run.tags.get(p) is None
         }
 
 

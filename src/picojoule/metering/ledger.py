@@ -287,7 +287,10 @@ class Ledger:
 
 
 def numbers(x: Tensor, tag: Tag) -> Tensor:
-    """|n| of events x = n * unit, differentiable; where the unit is no single number, whether there is an event."""
+    """|n| of events x = n * unit, differentiable; where the unit is no single number, whether there is an event.
+
+    Where no n is negative the gradient is that of n itself, so that silent neurons are pressed too.
+    """
     if tag.level is not Level.EVENT:
         return (x.detach() != 0).to(torch.float32)
     height = tag.unit.number
@@ -299,7 +302,9 @@ def numbers(x: Tensor, tag: Tag) -> Tensor:
     n = x if height == 1 else x / height
     if height != 1 or tag.inexact:
         n = n + (n.round() - n).detach() if x.requires_grad else n.round()
-    return n.abs() if tag.signed else n
+    if tag.signed and not (x.requires_grad and bool((n.detach() >= 0).all())):
+        return n.abs()
+    return n
 
 
 def are_events(x: Tensor, tag: Tag) -> bool:

@@ -22,7 +22,7 @@ from picojoule.metering.classify import Classifier
 from picojoule.metering.ledger import ChangedPath, Ledger
 from picojoule.metering.rules import declared
 from picojoule.metering.run import Frame
-from picojoule.metering.session import Session, first_tensor, is_linear
+from picojoule.metering.session import Session, clean, first_tensor
 from picojoule.metering.sites import Found
 from picojoule.metering.tag import Level, Tag, Tags
 
@@ -44,6 +44,19 @@ class _Plan:
                 self.heard.setdefault(module, []).append((key, tag, axis))
 
 
+class _Hook:
+    """A hook that does nothing on copies of the model."""
+
+    def __init__(self, run: Callable[..., None]):
+        self._run = run
+
+    def __call__(self, *given: Any) -> None:
+        self._run(*given)
+
+    def __deepcopy__(self, memo: Any) -> "_Hook":
+        return _Hook(lambda *given: None)
+
+
 class Meter:
     """Counts the operations of a model while it runs; made by `meter`.
 
@@ -62,7 +75,6 @@ class Meter:
         self._stack: list[Frame] = []
         self._calls: dict[nn.Module, int] = {}
         self._depth = self._presented = self._dim = 0
-        self._called: dict[str, list[Tensor]] = {}
         self._handles: list[Any] = []
         self._changed = ""
         self._handled: list[Any] = []
@@ -115,8 +127,8 @@ class Meter:
         for module in self._session.model.modules():
             if isinstance(module, torch.jit.ScriptModule):  # it takes no hooks; its operations are seen all the same
                 continue
-            enter = module.register_forward_pre_hook(self._enter, prepend=True, with_kwargs=True)
-            leave = module.register_forward_hook(self._leave, with_kwargs=True, always_call=True)
+            enter = module.register_forward_pre_hook(_Hook(self._enter), prepend=True, with_kwargs=True)
+            leave = module.register_forward_hook(_Hook(self._leave), with_kwargs=True, always_call=True)
             self._handles += [enter, leave]
 
     def _remove(self) -> None:
@@ -140,8 +152,6 @@ class Meter:
         if self._classifier is not None:
             path = self._session.paths.get(module, "")
             self._classifier.run.frames.append(Frame(module, path, first_tensor((args, kwargs))))
-            if is_linear(module):
-                self._called[path] = list(module.parameters())
         elif self._plan is not None and module in self._plan.sites:
             self._count(module, args, kwargs)
 
@@ -209,7 +219,6 @@ class Meter:
         self._plan = self._plans.get(key) if self._quick and self._presented % _AUDIT_EVERY else None
         if self._plan is not None:
             return
-        self._called.clear()
         self._classifier = Classifier(session, self._tags, self._ledger)
         kind = session.inputs
         if x.dtype is torch.bool and isinstance(kind, Values):
@@ -247,8 +256,8 @@ class Meter:
         session = self._session
         for tensor in (t for t in tree_leaves(output) if isinstance(t, Tensor)):
             session.reached |= classifier.run.tag(tensor).born
-        for path, reason in classifier.unseen(self._called).items():
-            session.miss(path, reason)
+        for name, reason in classifier.unseen().items():
+            session.miss(clean(name), reason)
         if not classifier.run.functional and not self._steps_outside and classifier.run.ledger.samples > 1:
             self._plans[self._key] = _Plan(classifier, session.populations_named())
 

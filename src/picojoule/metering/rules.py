@@ -88,11 +88,13 @@ def _unlisted(call: Call, namespace: str) -> Tag:
     trained = any(t.trained for t in tags)
     if all(t.is_constant for t in tags):
         return constant(sources=algebra.union(t.sources for t in tags), trained=trained)
+    grown = [t for t in tags if t.level is Level.GRADED]
     name = call.name if namespace == "aten" else f"{namespace}::{call.name}"
     if namespace not in ("aten", "prims"):
         return graded(f"{name} is opaque", lost=True, trained=trained)
-    if any(t.level is Level.GRADED for t in tags):
-        return graded(trained=trained)
+    if grown:
+        lost = all(t.lost for t in grown)
+        return graded(grown[0].reason if lost else "", lost=lost, trained=trained)
     return graded(f"no rule follows events through {name}", lost=True, trained=trained)
 
 
@@ -130,6 +132,8 @@ def _compare(call: Call) -> Tag:
 
 def _round(call: Call) -> Tag:
     (tag, *_) = call.tags()
+    if call.kwargs.get("decimals"):
+        return algebra.derived(f"round to {call.kwargs['decimals']} decimals", tag)
     if tag.level is Level.EVENT:
         return algebra.map_levels(tag, {"floor": math.floor, "ceil": math.ceil}.get(call.name, round), call.name)
     return algebra.birth([tag], signed=True, where=call.where)
@@ -141,6 +145,8 @@ def _same(call: Call) -> Tag:
 
 def _cast(call: Call) -> Tag:
     tag, dtype = call.tag(call.args[0]), call.results[0].dtype
+    if tag.level is Level.GRADED and dtype is torch.uint8:
+        return graded("values in 8 bits", trained=tag.trained, driver=tag.driver)
     if tag.level is Level.GRADED and not dtype.is_floating_point and not dtype.is_complex:
         return algebra.birth([tag], BINARY if dtype is torch.bool else None, True, call.where)
     return tag
@@ -216,6 +222,23 @@ def _ends(call: Call) -> Tag:
     return algebra.join([call.tag(given[0]), call.tag(given[-1])])
 
 
+def _scattered(call: Call) -> Tag:
+    """Sums at places that data says."""
+    tag, how = _ends(call), call.operand(4, "reduce", "sum")
+    if how in ("amax", "amin"):
+        return tag.but(origin="")
+    if how != "sum" or tag.level is Level.EVENT and call.kwargs.get("alpha", 1) not in (1, -1):
+        return algebra.derived(call.name, tag)
+    return algebra.total(tag).but(signed=tag.signed or call.kwargs.get("alpha", 1) < 0)
+
+
+def _heaviside(call: Call) -> Tag:
+    """A step; at 0 it is what the second argument says."""
+    if call.tag(call.args[1]).value in (0.0, 1.0):
+        return algebra.birth(call.tags(), BINARY, where=call.where)
+    return graded("a step with a level of its own at zero", trained=any(t.trained for t in call.tags()))
+
+
 def _mul(call: Call) -> Tag:
     return algebra.multiply(*_scalars(call)[:2])
 
@@ -279,6 +302,8 @@ def _put(call: Call) -> Tag:
         where, what = call.args[1], call.args[2]
     else:
         where, what = call.args[2], call.operand(3, "src", call.kwargs.get("value", 0.0))
+    if call.kwargs.get("reduce") is not None:
+        return algebra.derived(call.name, algebra.join([x, call.tag(what)]))
     leaves = [call.tag(i) for i in tree_leaves(where) if isinstance(i, Tensor)]
     moving = next((t for t in leaves if not t.is_constant), None)
     written = call.tag(what)
@@ -394,7 +419,7 @@ _names(
     "logical_and logical_or logical_not logical_xor bitwise_not bitwise_and bitwise_or bitwise_xor isclose", _compare
 )
 _names("sign sgn", _sign)
-_names("heaviside", _birth(None, False))
+_names("heaviside", _heaviside)
 _names("round floor ceil trunc fix", _round)
 _names("argmax argmin argsort multinomial searchsorted bucketize count_nonzero histc", _birth(None, False))
 _names("poisson", _birth(None, False))
@@ -417,7 +442,8 @@ _names("sort topk kthvalue mode median cummax cummin max_pool2d_with_indices max
 _names("adaptive_max_pool2d adaptive_max_pool3d fractional_max_pool2d max_pool1d_with_indices", _with_indices)
 _names("adaptive_max_pool1d", _with_indices)
 _names("max_pool1d max_pool2d max_pool3d mkldnn_max_pool2d amax amin quantized_max_pool2d", _pooled)
-_names("max min aminmax", _extreme_or_indices)
+_names("max min", _extreme_or_indices)
+_names("aminmax", _pooled)
 _names("maximum minimum fmax fmin", _extreme)
 _names("sum nansum", _sum)
 _names("cumsum col2im trace", lambda call: algebra.total(call.tag(call.args[0])))
@@ -429,7 +455,7 @@ _names("as_strided_scatter _assert_async", _join)
 _names("upsample_bilinear2d upsample_linear1d upsample_trilinear3d upsample_bicubic2d", _elementwise())
 _names("_upsample_bilinear2d_aa _upsample_bicubic2d_aa grid_sampler_2d grid_sampler_3d", _elementwise())
 _names("linalg_vector_norm norm var std logsumexp", _elementwise())
-_names("scatter_add index_add scatter_reduce", lambda call: algebra.total(_ends(call)))
+_names("scatter_add index_add scatter_reduce", _scattered)
 _names("index_copy masked_scatter", lambda call: _ends(call))
 _names("copy", lambda call: call.tag(call.args[1]))
 _names("index_fill", _put)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from picojoule.errors import BadInput
 from picojoule.graph.shapes import BatchAxis
-from picojoule.metering.algebra import BINARY, add
+from picojoule.metering.algebra import BINARY, add, multiply
 from picojoule.metering.call import SiteCall
 from picojoule.metering.ledger import Reach, SiteInfo, are_events, same_numbers
 from picojoule.metering.linear import Linear, Product, Uncounted, linear_parts
@@ -59,9 +59,7 @@ class Sites:
             return (graded(f"{name} is not followed", lost=True, trained=trained),) * len(call.results)
         if not parts:
             sources = frozenset().union(*(t.sources for t in operands))
-            made = constant(sources=sources, trained=trained)
-            added = self._run.tag(call.args[0]) if name in ("baddbmm", "addmm") else made
-            return (made if added.is_constant else add(added, made),) * len(call.results)
+            return (self._added(name, call, constant(sources=sources, trained=trained)),) * len(call.results)
         if name == "embedding":
             return (graded(trained=trained),)
         levels = [self._run.tag(x).level for x in call.args if isinstance(x, Tensor)]
@@ -70,9 +68,16 @@ class Sites:
             unit = a.unit.times(b.unit)
             signed = a.signed or b.signed
             product = Tag(Level.EVENT, unit=unit, signed=signed, trained=trained, born=a.born | b.born)
-            added = self._run.tag(call.args[0]) if name in ("baddbmm", "addmm") else None
-            return (product if added is None else add(product, added),)
+            return (self._added(name, call, product),)
         return (graded(trained=True, driver=self._run.driver),) * len(call.results)
+
+    def _added(self, name: str, call: Call, product: Tag) -> Tag:
+        """`beta * input + alpha * product` of the operations that add."""
+        if name not in ("addmm", "baddbmm", "addmv", "addbmm"):
+            return product
+        beta, alpha = (float(call.kwargs.get(k, 1)) for k in ("beta", "alpha"))
+        before = multiply(constant(beta), self._run.tag(call.args[0]))
+        return add(before, multiply(constant(alpha), product))
 
     def _site(self, part: Linear, call: Call) -> None:
         tag, batch = self._run.tag(part.x), self._run.batch(part.x)
