@@ -79,6 +79,12 @@ def product_record(
     return SynapseRecord(site, none, none, pairs.detach(), entered, by_step, *sizes, None)
 
 
+def fired_and_multiple(sent: Tensor) -> tuple[Tensor, Tensor]:
+    """Of event numbers n `[B, *N]`: in how many samples each neuron sent something, and more than one event."""
+    fired = sent.clamp(max=1).sum(0).double()
+    return fired, sent.clamp(max=2).sum(0).double() - fired
+
+
 def magnitudes(x: Tensor, kind: Events) -> Tensor:
     """|n| of events x = n * quantum. Gradient: of unsigned events that of n itself (1 at 0), of signed ones sign(n)."""
     n: Any = x

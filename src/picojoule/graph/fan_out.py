@@ -54,6 +54,8 @@ def over_constant(x: Tensor, synapses: Tensor, batch: BatchAxis, most: int | Non
     largest = most or 2**24
     for d in constant:
         largest = largest * x.shape[d]
+    if x.dtype is torch.bool:
+        x = x.view(torch.uint8)  # sums faster
     wide = torch.float32 if largest < 2**24 else torch.float64
     return x.sum(constant, keepdim=True, dtype=torch.promote_types(x.dtype, wide))
 

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from picojoule.cells import Cell
 from picojoule.errors import BadInput
-from picojoule.graph.counting import magnitudes, product_record, synapse_record
+from picojoule.graph.counting import fired_and_multiple, magnitudes, product_record, synapse_record
 from picojoule.graph.fan_out import FanOut, dense_synapses
 from picojoule.graph.records import NeuronRecord, Site, SynapseRecord
 from picojoule.graph.shapes import BatchAxis
@@ -92,8 +92,7 @@ class NeuronObserver(nn.Module):
         if not torch.is_grad_enabled():
             active = (sent != 0).sum(every).double()
             of_sample = sent.sum(0, dtype=dtype) if timed else self.batch.unfolded(sent)
-            batch = 0 if timed else self.batch.dim
-            fired, multiple = ((of_sample > n).sum(batch).double() for n in (0, 1))
+            fired, multiple = fired_and_multiple(of_sample.movedim(0 if timed else self.batch.dim, 0))
         return NeuronRecord(self.name, self.neuron, events, active, fired, multiple, updates, steps, self.layer)
 
 

@@ -274,6 +274,8 @@ def _with_form(result: Tag, a: Tag, b: Tag, factor: float) -> Tag:
 
 def _cancelled(a: Tag, b: Tag, factor: float) -> Tag | None:
     """The events that remain when all values cancel: straight-through arithmetic."""
+    if not ({a.identity, *a.terms} & {b.identity, *b.terms}):
+        return None
     for left in _readings(a):
         for right in _readings(b):
             terms = _sum_of_terms(left, right, factor)

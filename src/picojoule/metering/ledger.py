@@ -8,7 +8,7 @@ from torch import Tensor
 
 from picojoule.errors import BadInput
 from picojoule.graph import Activity, Site
-from picojoule.graph.counting import Sums, assembled, product_record
+from picojoule.graph.counting import Sums, assembled, fired_and_multiple, product_record
 from picojoule.graph.fan_out import FanOut, dense_synapses, over_constant, per_step
 from picojoule.graph.records import NeuronRecord, Operand, SynapseRecord
 from picojoule.graph.shapes import BatchAxis
@@ -277,7 +277,7 @@ class Ledger:
                 continue
             fired = multiple = active = None
             if not n.training:
-                fired, multiple = ((n.sent > k).sum(0).double() for k in (0, 1))
+                fired, multiple = fired_and_multiple(n.sent)
                 active = n.sent.sum(0, dtype=torch.float64) if n.active is None else n.active
             shown = populations[_first_name(name)] + name[len(_first_name(name)) :]
             events = n.sent.sum(0, dtype=torch.float64)
