@@ -27,8 +27,8 @@ run: $(READY)
 
 test: $(READY)
 	@echo "== lint"
-	$(BIN)/ruff check src tests tools
-	$(BIN)/ruff format --check src tests tools
+	$(BIN)/ruff check src tests tools benchmarks recipes
+	$(BIN)/ruff format --check src tests tools benchmarks recipes
 	@echo "== types"
 	$(BIN)/pyright
 	$(BIN)/python tools/no_cuda.py
