@@ -1,7 +1,6 @@
 """What one presentation of inputs counts: the calls of every site and population, as one Activity."""
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -9,10 +8,12 @@ from torch import Tensor
 from picojoule.errors import BadInput
 from picojoule.graph import Activity, Site
 from picojoule.graph.counting import Sums, assembled, fired_and_multiple, product_record
-from picojoule.graph.fan_out import FanOut, dense_synapses, over_constant, per_step
+from picojoule.graph.fan_out import dense_synapses, over_constant, per_step
 from picojoule.graph.records import NeuronRecord, Operand, SynapseRecord
 from picojoule.graph.shapes import BatchAxis
-from picojoule.kinds import Events, Kind, Values
+from picojoule.kinds import Events, Values
+from picojoule.metering.numbers import most_of, numbers, same_numbers
+from picojoule.metering.site_info import Reach, SiteInfo
 from picojoule.metering.tag import Level, Tag
 
 
@@ -21,61 +22,6 @@ class ChangedPath(BadInput):
 
 
 _NOWHERE = Site("", "", Values(), False)
-
-
-@dataclass
-class SiteInfo:
-    """A site and its class, the join over all its calls so far.
-
-    `reasons` say why something is values; `lost` those that no rule explains. `varies` if the class of its calls did.
-    """
-
-    name: str
-    operation: str
-    weights: int
-    biases: int
-    level: Level = Level.ZERO
-    quantum: float | None = None
-    signed: bool = False
-    most: int | None = 0
-    trained: bool = False
-    varies: bool = False
-    reasons: set[str] = field(default_factory=set)
-    lost: set[str] = field(default_factory=set)
-
-    def meet(self, tag: Tag) -> None:
-        """Take notice of one more operand."""
-        levels = {self.level, tag.level}
-        self.varies |= Level.GRADED in levels and Level.EVENT in levels
-        self.level = max(self.level, tag.level)
-        self.trained |= tag.trained
-        if tag.reason:
-            (self.lost if tag.lost else self.reasons).add(tag.reason)
-        if tag.level is Level.EVENT:
-            self.quantum = tag.unit.number if self.quantum is None else self.quantum
-            self.signed |= tag.signed
-            most = _most(tag)
-            self.most = None if most is None or self.most is None else max(self.most, most)
-
-    @property
-    def kind(self) -> Kind:
-        if self.level is Level.EVENT:
-            return Events(self.quantum or 1.0, self.signed, self.most)
-        return Values("; ".join(sorted(self.reasons | self.lost)))
-
-    def site(self) -> Site:
-        return Site(self.name, self.operation, self.kind, self.trained, self.weights, self.biases)
-
-
-class Reach(NamedTuple):
-    """The fan-out of a site's input, and its sum."""
-
-    fan_out: FanOut
-    of_one: float
-
-    @staticmethod
-    def of(fan_out: FanOut) -> "Reach":
-        return Reach(fan_out, float(fan_out.synapses.sum()))
 
 
 @dataclass
@@ -143,8 +89,8 @@ class _Calls:
                 )
         self.nonzeros = []
         numbers_of = [numbers(x, self.tag) for x, _ in self.live]
-        parts = [over_constant(n, self.synapses, self.batch, _most(self.tag)) for n in numbers_of]
-        if _most(self.tag) != 1 or not isinstance(site.kind, Events):
+        parts = [over_constant(n, self.synapses, self.batch, most_of(self.tag)) for n in numbers_of]
+        if most_of(self.tag) != 1 or not isinstance(site.kind, Events):
             self.nonzeros = [self._nonzero(n) for n in numbers_of]
         live = Operand(tuple(numbers_of), self.synapses, self.batch) if isinstance(site.kind, Events) else None
         sums = self._sums(site, parts)
@@ -169,7 +115,7 @@ class _Calls:
             self.parts.append(self.parts[-1] if again else self._nonzero(x))
             self.latest = None if x.is_inference() else (x, x._version)
             return
-        most = _most(self.tag)
+        most = most_of(self.tag)
         n = numbers(x.detach(), self.tag)
         self.parts.append(over_constant(n, self.synapses, self.batch, most))
         if most != 1:
@@ -255,7 +201,7 @@ class Ledger:
             steps, every = y.shape[0], [0, 1]
             of_sample = sent.sum(0)
         active = None
-        if not self.training and (tag is None or _most(tag) != 1):
+        if not self.training and (tag is None or most_of(tag) != 1):
             active = (sent != 0).sum(every).double()
         updates = 0.0 if tag is None else y.numel() / self.samples
         if known is None:
@@ -286,42 +232,6 @@ class Ledger:
         return Activity(synapses, tuple(neurons), self.samples)
 
 
-def numbers(x: Tensor, tag: Tag) -> Tensor:
-    """|n| of events x = n * unit, differentiable; where the unit is no single number, whether there is an event.
-
-    Where no n is negative the gradient is that of n itself, so that silent neurons are pressed too.
-    """
-    if tag.level is not Level.EVENT:
-        return (x.detach() != 0).to(torch.float32)
-    height = tag.unit.number
-    if height is None:
-        pattern = (x.detach() != 0).to(x.dtype)
-        return pattern + (x - x.detach()) if x.requires_grad else pattern
-    if x.dtype is torch.bool:
-        return x
-    n = x if height == 1 else x / height
-    if height != 1 or tag.inexact:
-        n = n + (n.round() - n).detach() if x.requires_grad else n.round()
-    if tag.signed and not (x.requires_grad and bool((n.detach() >= 0).all())):
-        return n.abs()
-    return n
-
-
-def are_events(x: Tensor, tag: Tag) -> bool:
-    """Whether x holds what its provenance promises: a guard against a wrong rule, not a classification."""
-    height = tag.unit.number
-    if height is None or x.dtype is torch.bool:
-        return True
-    n = x.detach() / height
-    return bool(((n - n.round()).abs() <= 1e-3).all())
-
-
-def _most(tag: Tag) -> int | None:
-    if tag.unit.number is None:
-        return 1
-    return None if tag.most is None else round(tag.most)
-
-
 def _spread(record: SynapseRecord, share: int) -> SynapseRecord:
     """Where one sample stood for all, its counts are given out evenly."""
     if share == 1:
@@ -329,14 +239,6 @@ def _spread(record: SynapseRecord, share: int) -> SynapseRecord:
     even = {k: (getattr(record, k) / share).expand(share) for k in ("acs", "graded_events", "macs", "active")}
     sizes = {k: getattr(record, k) / share for k in ("dense", "inputs", "outputs")}
     return record._replace(**even, **sizes, operand=None)
-
-
-def same_numbers(a: Tag, b: Tag) -> bool:
-    """Whether two operands are counted in the same way."""
-    if a is b:
-        return True
-    same = a.level == b.level and a.unit == b.unit and _most(a) == _most(b)
-    return same and (a.signed, a.inexact) == (b.signed, b.inexact)
 
 
 def _next_name(name: str) -> str:

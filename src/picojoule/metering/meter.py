@@ -72,7 +72,6 @@ class Meter:
         self._ledger: Ledger | None = None
         self._classifier: Classifier | None = None
         self._plan: _Plan | None = None
-        self._stack: list[Frame] = []
         self._calls: dict[nn.Module, int] = {}
         self._depth = self._presented = self._dim = 0
         self._handles: list[Any] = []

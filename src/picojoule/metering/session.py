@@ -12,7 +12,7 @@ from picojoule.graph.linear import LINEAR_MODULES
 from picojoule.kinds import Kind
 from picojoule.layers import QuantisedReLU, Timewise
 from picojoule.metering.call import Probe
-from picojoule.metering.ledger import Reach, SiteInfo
+from picojoule.metering.site_info import Reach, SiteInfo
 
 FUNCTIONAL = "spike"
 """The kind of a population that is no module."""

@@ -9,11 +9,12 @@ from picojoule.errors import BadInput
 from picojoule.graph.shapes import BatchAxis
 from picojoule.metering.algebra import BINARY, add, multiply
 from picojoule.metering.call import SiteCall
-from picojoule.metering.ledger import Reach, SiteInfo, are_events, same_numbers
 from picojoule.metering.linear import Linear, Product, Uncounted, linear_parts
+from picojoule.metering.numbers import are_events, same_numbers
 from picojoule.metering.rules import Call
 from picojoule.metering.run import Frame, Pass, pointer
 from picojoule.metering.session import is_linear
+from picojoule.metering.site_info import Reach, SiteInfo
 from picojoule.metering.tag import Level, Tag, constant, event, graded
 
 

@@ -1,10 +1,7 @@
 """One tensor, many numbers: what each counter says of the same layer and the same inputs."""
 
-import json
-from pathlib import Path
 from typing import Any
 
-from picojoule.errors import BadInput
 from picojoule.report.units import format_number
 
 Record = dict[str, Any]
@@ -12,17 +9,8 @@ PRICES = {"acs": 0.9, "macs": 4.6, "synops": 0.9}
 """Picojoules of an operation by its class, to compare the numbers at one price."""
 
 
-def is_peers_file(path: Path) -> bool:
-    """Whether the records in a file are numbers of counters, not runs."""
-    with path.open(encoding="utf-8") as lines:
-        return '"tool"' in lines.readline()
-
-
-def peers_table(path: Path) -> str:
+def peers_table(records: list[Record]) -> str:
     """Markdown: a row per counter, a column per input, operations per sample and their price."""
-    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    if not all({"tool", "row", "per_sample", "package_version", "commit", "machine"} <= r.keys() for r in records):
-        raise BadInput(f"{path}: expected records of counters with tool, row and per_sample")
     inputs = list(dict.fromkeys(r["row"] for r in records))
     tools = list(dict.fromkeys(r["tool"] for r in records))
     cells = {(r["tool"], r["row"]): r for r in records}

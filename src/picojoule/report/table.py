@@ -1,14 +1,16 @@
 """The result table as text for a terminal and as Markdown for the README, generated and never typed."""
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from picojoule.errors import BadInput
 from picojoule.files import write_text
+from picojoule.report.benchmark import benchmark_table
 from picojoule.report.columns import PARETO_MARK, PARETO_NOTE, Column, table_columns
 from picojoule.report.load import Record, read_records
-from picojoule.report.peers import is_peers_file, peers_table
+from picojoule.report.peers import peers_table
 from picojoule.report.summary import Row, scope, summarise
 
 TABLE = re.compile(r"(<!-- table: *(?P<path>[^>]+?) *-->\n)(?P<body>.*?)(<!-- end table -->)", re.DOTALL)
@@ -53,9 +55,17 @@ def update_tables(markdown_path: str | Path, root: str | Path) -> bool:
 
 
 def _table_of(path: str, root: str | Path) -> str:
+    """The table for what the records in a file are: numbers of counters, a benchmark, or runs."""
     file = Path(root) / path
-    if file.is_file() and is_peers_file(file):
-        return peers_table(file)
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    try:
+        records = [json.loads(line) for line in lines if line.strip()]
+    except json.JSONDecodeError:
+        records = []
+    if records and all("per_sample" in r for r in records):
+        return peers_table(records)
+    if records and all("benchmark" in r for r in records):
+        return benchmark_table(records)
     return markdown_table(read_records(file))
 
 
