@@ -74,9 +74,17 @@ def _measured_content(record: Record) -> dict[str, Any]:
 
 
 def _verdict(record: Record) -> list[str]:
-    """Where the model stands against the dense ANN, in a sentence; none if that could not be told."""
-    found = ((record.get("crossover") or {}).get("dense-ann") or {}).get("sentence")
-    return [f"{found[:1].upper()}{found[1:]}, by {hardware_of(record)}."] if found else []
+    """Against which ANNs the model wins, and against which it loses, in a sentence; none if that is not known."""
+    found = (record.get("baselines") or {}).values()
+    ratios = {b["title"]: b["ratio"] for b in found if b.get("ratio") is not None}
+    if not ratios:
+        return []
+    against: dict[bool, list[str]] = {True: [], False: []}
+    for title, ratio in ratios.items():
+        against[ratio < 1].append(f"{format_number(ratio)} times that of the {title}")
+    wins, loses = (" and ".join(against[won]) for won in (True, False))
+    said = [f"{verb} {what}" for verb, what in (("it wins with", wins), ("it loses with", loses)) if what]
+    return [f"Energy by {hardware_of(record)} against ANNs with the same synapses: {'; '.join(said)}."]
 
 
 def _content(records: Sequence[Record]) -> dict[str, Any]:
