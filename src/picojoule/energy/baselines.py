@@ -81,7 +81,7 @@ def baselines(
     by = f"priced with {int8.name}{beside}"
     found["int8-ann"] = priced("int8 ANN", dense, int8, int8.energy_pj(dense), "8-bit weights and activations", by)
     if has_events(counts):
-        bits = matched_bits(timesteps(counts))
+        bits = matched_bits(counts.model_steps)
         title, note = f"bit-matched {bits}-bit ANN", f"{bits}-bit activations where the model has events, 8-bit weights"
         energy = _bit_matched_energy(counts, dense, int8, bits)
         found["bit-matched-ann"] = priced(title, dense, int8, energy, note, by)
@@ -127,11 +127,6 @@ def int8_prices(own: Hardware) -> Hardware:
     return own if own.bits and own.bits.activation == 8 and "mac" in own.constants else hardware(INT8_BESIDE)
 
 
-def timesteps(counts: OpCounts) -> int:
-    """Time steps of the model: of its longest-running population, or without any of its longest-running layer."""
-    return counts.timesteps if counts.neurons else max(1, *(len(s) for s in counts.by_step))
-
-
 def has_events(counts: OpCounts) -> bool:
     """Whether any layer receives events."""
     return float(counts.total("event_inputs")) > 0
@@ -147,13 +142,7 @@ def _presented(counts: OpCounts, presentations: int) -> Tensor:
 
     A layer with more steps than the model has is called several times in each; the ANN calls it as often.
     """
-    steps = _steps(counts).clamp(max=timesteps(counts))
-    return steps.clamp(max=presentations) / steps
-
-
-def _steps(counts: OpCounts) -> Tensor:
-    """Steps of each layer, `[layer]`."""
-    return counts.sums.new_tensor([max(1, len(steps)) for steps in counts.by_step])
+    return counts.steps.clamp(max=presentations) / counts.steps
 
 
 def _ann(counts: OpCounts, macs: Tensor, inputs: Tensor, presentations: int) -> OpCounts:
@@ -168,14 +157,14 @@ def _ann(counts: OpCounts, macs: Tensor, inputs: Tensor, presentations: int) -> 
     elements = counts.per_layer("event_inputs") + counts.per_layer("value_inputs")
     means = torch.stack([rows[q] * part if q in rows else none for q in QUANTITIES])
     neurons = sum(n.number for n in counts.neurons.values())
-    steps = min(presentations, timesteps(counts))
+    steps = min(presentations, counts.model_steps)
     active = float((inputs * part).sum() / (elements * part).sum().clamp(min=1)) * neurons * counts.samples * steps
     return replace(
         counts,
         sums=means * counts.samples,
         squares=means**2 * counts.samples,
         total_squares=means.sum(1) ** 2 * counts.samples,
-        by_step=tuple(map(_even, macs * part * counts.samples, part * _steps(counts))),
+        by_step=tuple(map(_even, macs * part * counts.samples, part * counts.steps)),
         neurons={"ReLU": NeuronCounts(neurons, 0.0, active)} if neurons else {},
         timesteps=steps,
     )

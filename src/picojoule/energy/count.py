@@ -98,6 +98,22 @@ class OpCounts:
         return replace(self, sums=sums, squares=squares, total_squares=totals)
 
     @property
+    def model_steps(self) -> int:
+        """Time steps of the model; without neurons those of the longest-running layer that events enter.
+
+        Of values alone several steps are positions of a sequence, not time.
+        """
+        if self.updates:
+            return self.timesteps
+        entered = self.sums[QUANTITIES.index("event_inputs")].tolist()
+        return max((len(s) for s, events in zip(self.by_step, entered, strict=True) if events), default=1)
+
+    @property
+    def steps(self) -> Tensor:
+        """The time steps in which each layer ran, `[layer]`: it may run several times in one."""
+        return self.sums.new_tensor([max(1, min(len(steps), self.model_steps)) for steps in self.by_step])
+
+    @property
     def updates(self) -> dict[str, float]:
         """Neuron updates by kind of neuron, summed over samples."""
         return {kind: n.updates for kind, n in self.neurons.items() if n.updates}

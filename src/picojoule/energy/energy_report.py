@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from torch import Tensor
+
 from picojoule.energy.baselines import Baseline, baselines
 from picojoule.energy.conventions.report import ConventionReport
 from picojoule.energy.count import QUANTITIES, OpCounts
@@ -105,6 +107,7 @@ class EnergyReport:
             row = {q: float(column[i]) for q, column in columns.items()}
             site, operations = sites[name], row["acs"] + row["macs"]
             square = sum(float(c.squares[QUANTITIES.index(q), i]) for q in ("acs", "macs")) / c.samples
+            spread = None if site.even else self.spread
             behind = [h for h in self.health if h.layer == name]
             rows.append(
                 {
@@ -113,9 +116,9 @@ class EnergyReport:
                     "kind": "events" if isinstance(site.kind, Events) else "values",
                     "why_values": site.kind.reason if isinstance(site.kind, Values) else "",
                     **row,
-                    "operations_sd": max(0.0, square - operations**2) ** 0.5,
-                    "operations_percentiles": None if self.spread is None else self.spread.layer(name),
-                    "operations_by_step": (c.by_step[i] / c.samples).tolist(),
+                    "operations_sd": None if site.even else max(0.0, square - operations**2) ** 0.5,
+                    "operations_percentiles": None if spread is None else spread.layer(name),
+                    "operations_by_step": _by_step(c.by_step[i] / c.samples, c.timesteps),
                     "firing_rate": row["events"] / row["event_inputs"] if row["event_inputs"] else None,
                     "silent_fraction": _mean(behind, "silent_fraction"),
                     "saturated_fraction": _mean(behind, "saturated_fraction"),
@@ -140,6 +143,13 @@ def _parts(prices: Hardware, counts: OpCounts) -> dict[str, float]:
 def _neurons(h: Health) -> dict[str, Any]:
     fields = h._asdict()
     return {"name": fields.pop("name"), "kind": fields.pop("neuron"), "count": fields.pop("neurons"), **fields}
+
+
+def _by_step(series: Tensor, timesteps: int) -> list[float] | None:
+    """A layer's operations at each time step; None if it did not run equally often in all of them."""
+    if len(series) % timesteps:
+        return None
+    return series.reshape(timesteps, -1).sum(1).tolist()
 
 
 def _mean(health: list[Health], name: str) -> float | None:

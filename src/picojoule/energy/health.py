@@ -48,7 +48,7 @@ def health_of(
     name: str,
     neuron: str,
     events: Tensor,
-    steps: int,
+    steps: float,
     samples: int,
     *,
     active: Tensor | None = None,
@@ -59,9 +59,9 @@ def health_of(
 ) -> Health:
     """The health of one population from what its NeuronRecords add up to; all tensors are `[*N]`.
 
-    `events`, `active`, `fired` and `multiple` are sums over `samples` inputs of `steps` steps each; `spiking` is
-    False for activations, `layer` names the site that drives the population. Raises BadInput for no samples, no steps
-    or no neurons.
+    `events`, `active`, `fired` and `multiple` are sums over `samples` inputs of `steps` steps each (their mean, if they
+    vary); `spiking` is False for activations, `layer` names the site that drives the population. Raises BadInput for
+    no samples, no steps or no neurons.
     """
     if min(steps, samples, events.numel()) < 1:
         raise BadInput(
@@ -78,8 +78,8 @@ def health_of(
         events.numel(),
         _share(events == 0),
         float(events.mean()) / (steps * samples),
-        _rate_histogram(events, steps * samples),
-        _share(active == steps * samples) if spiking and active is not None else None,
+        _rate_histogram(events, round(steps * samples)),
+        _share(active == round(steps * samples)) if spiking and active is not None else None,
         rare,
         None if fired is None else float(fired.sum()) / of_all,
         float(multiple.sum()) / of_all if spiking and multiple is not None else None,

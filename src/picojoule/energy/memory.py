@@ -165,7 +165,7 @@ def array_bits(counts: OpCounts, bits: Bits, movement: str, queue_bits: int) -> 
     enter, leave, _ = _per_step(counts)
     kind = kind_of(movement)
     states = float(sum(n.number for n in counts.neurons.values() if n.updates))
-    outputs = counts.per_layer("outputs") / _steps(counts)
+    outputs = counts.per_layer("outputs") / counts.steps
     elements = {
         "weight_reads": enter.new_tensor(counts.weights),
         "bias_reads": enter.new_tensor(counts.biases),
@@ -205,10 +205,6 @@ def _value_share(counts: OpCounts) -> Tensor:
 
 def _per_step(counts: OpCounts) -> tuple[Tensor, Tensor, Tensor]:
     """Elements of each layer in one step, `[layer]`: values that enter, outputs of values, event inputs."""
-    steps = _steps(counts)
+    steps = counts.steps
     leave = counts.per_layer("outputs") * _value_share(counts)
     return counts.per_layer("value_inputs") / steps, leave / steps, counts.per_layer("event_inputs") / steps
-
-
-def _steps(counts: OpCounts) -> Tensor:
-    return counts.sums.new_tensor([max(1, len(steps)) for steps in counts.by_step])

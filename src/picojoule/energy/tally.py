@@ -18,16 +18,22 @@ from picojoule.graph.records import NeuronRecord
 
 @dataclass
 class _Population:
-    """One population over all batches: its sums of `[*N]`, `[events, active, fired, multiple]`, or events alone."""
+    """One population over all batches: its sums of `[*N]`, `[events, active, fired, multiple]`, or events alone.
+
+    `samples` are those of the batches in which it ran, `exposure` its time steps summed over them.
+    """
 
     record: NeuronRecord
     sums: list[Tensor]
+    samples: int
+    exposure: int
 
-    def health(self, samples: int) -> Health:
+    def health(self) -> Health:
         r, (events, *more) = self.record, self.sums
         spiking = r.updates > 0
         extra = dict(zip(("active", "fired", "multiple"), more, strict=False))
-        return health_of(r.name, r.neuron, events, r.steps, samples, **extra, spiking=spiking, layer=r.layer)
+        steps = self.exposure / self.samples
+        return health_of(r.name, r.neuron, events, steps, self.samples, **extra, spiking=spiking, layer=r.layer)
 
 
 class Tally:
@@ -50,7 +56,9 @@ class Tally:
             own = [t for t in (record.events, record.active, record.fired, record.multiple) if t is not None]
             known = self._populations.get(record.name)
             sums = own if known is None else [a + b for a, b in zip(known.sums, own, strict=False)]
-            self._populations[record.name] = _Population(record, sums)
+            samples, exposure = (0, 0) if known is None else (known.samples, known.exposure)
+            samples, exposure = samples + activity.samples, exposure + record.steps * activity.samples
+            self._populations[record.name] = _Population(record, sums, samples, exposure)
         if labels is not None and scores is not None:
             self._right += int((scores.argmax(1) == labels).sum())
             self._labelled += len(labels)
@@ -66,10 +74,14 @@ class Tally:
         kinds = sorted(c.neurons)
         own = [c.samples, self._right, self._labelled]
         own += [number for k in kinds for number in (c.neurons[k].updates, c.neurons[k].events)]
+        exposures = [(p.samples, p.exposure) for p in self._populations.values()]
+        exposures = torch.tensor(exposures, dtype=torch.float64).reshape(-1, 2)
         numbers = torch.tensor(own, dtype=torch.float64)
         populations = [tensor for p in self._populations.values() for tensor in p.sums]
-        for tensor in (c.sums, c.squares, c.total_squares, numbers, *c.by_step, *populations):
+        for tensor in (c.sums, c.squares, c.total_squares, numbers, exposures, *c.by_step, *populations):
             add_up(tensor)
+        for population, exposure in zip(self._populations.values(), exposures.tolist(), strict=True):
+            population.samples, population.exposure = map(round, exposure)
         samples, self._right, self._labelled, *rest = numbers.tolist()
         sums = dict(zip(kinds, zip(rest[::2], rest[1::2], strict=True), strict=True))
         neurons = {k: NeuronCounts(n.number, *sums[k]) for k, n in c.neurons.items()}
@@ -93,7 +105,7 @@ class Tally:
     ) -> EnergyReport:
         """The measurement of everything added so far."""
         counts = self.counts
-        health = tuple(p.health(counts.samples) for p in self._populations.values())
+        health = tuple(p.health() for p in self._populations.values())
         lists = tuple(p if isinstance(p, Hardware) else hardware(p) for p in prices)
         accuracy = self._right / self._labelled if self._labelled else None
         return EnergyReport(

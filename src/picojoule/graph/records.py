@@ -13,8 +13,9 @@ from picojoule.kinds import Events, Kind
 class Site:
     """A place where synapses act. `kind` is what enters it; `trained` that parameters act on what enters.
 
-    `weights` and `biases` are the numbers of stored parameters (0 where two activations are multiplied). Sites of
-    one shared module have the same name and are added up.
+    `weights` and `biases` are the numbers of stored parameters (0 where two activations are multiplied). `even` says
+    that samples could not be told apart, so that each has the mean of all. Sites of one shared module have the same
+    name and are added up.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Site:
     trained: bool
     weights: int = 0
     biases: int = 0
+    even: bool = False
 
 
 class SynapseRecord(NamedTuple):

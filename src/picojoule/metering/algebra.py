@@ -14,8 +14,10 @@ _KEPT, _MATCHED = 4, 8
 
 def birth(sources: Sequence[Tag], levels: frozenset[float] | None = None, signed: bool = False, where: str = "") -> Tag:
     """Events are born where values are compared or rounded; comparing constants gives a constant."""
-    if all(s.is_constant for s in sources):
-        return constant(sources=union(s.sources for s in sources))
+    if all(s.is_constant for s in sources):  # such as a spike at rest: events once others join in
+        return constant(sources=union(s.sources for s in sources)).but(
+            levels=levels, most=None if levels is None else 1
+        )
     already = union(s.born for s in sources if s.level is Level.EVENT)
     grown = any(s.level is Level.GRADED for s in sources)
     own = frozenset({where}) if grown and where else already
@@ -32,7 +34,7 @@ def multiply(a: Tag, b: Tag) -> Tag:
         value = None if a.value is None or b.value is None else a.value * b.value
         return constant(value, a.sources | b.sources, traits["trained"])
     if b.level is Level.EVENT:
-        if a.level is Level.CONST:
+        if a.level is Level.CONST and a.levels is None:
             return scale(b, a)
         levels = _pairs(a, b, lambda x, y: x * y)
         about = {"signed": a.signed or b.signed, "most": _bound(a, b, lambda x, y: x * y)}
@@ -83,6 +85,7 @@ def add(a: Tag, b: Tag, factor: float = 1.0) -> Tag:
     if a.level is Level.ZERO and factor == 1:
         return b
     traits = _traits((a, b))
+    a, b = _with_rest(a, b)
     if a.level <= Level.CONST and b.level <= Level.CONST:
         value = None if a.value is None or b.value is None else a.value + b.value
         return constant(value, a.sources | b.sources, traits["trained"])
@@ -202,6 +205,7 @@ def union(sets: Iterable[frozenset[str]]) -> frozenset[str]:
 
 
 def _joined(a: Tag, b: Tag) -> Tag:
+    a, b = _with_rest(a, b)
     if a.level > b.level:
         a, b = b, a
     traits = _traits((a, b))
@@ -241,8 +245,17 @@ def _pairs(a: Tag, b: Tag, function: Callable[[float, float], float]) -> frozens
     return frozenset(function(x, y) for x in a.levels for y in b.levels)
 
 
+def _with_rest(a: Tag, b: Tag) -> tuple[Tag, Tag]:
+    """A comparison of constants is events where it meets events: what neurons at rest sent."""
+    if Level.EVENT in (a.level, b.level):
+        a, b = (t.but(level=Level.EVENT) if t.level is Level.CONST and t.levels else t for t in (a, b))
+    return a, b
+
+
 def _origin(a: Tag, b: Tag) -> str:
     """Of events made of events: one module's own, or nobody's."""
+    if not a.origin or not b.origin:  # of which one may be of neurons at rest
+        return (a.origin or b.origin) if Level.CONST in (a.level, b.level) or not (a.born and b.born) else ""
     return a.origin if a.origin.partition(":")[0] == b.origin.partition(":")[0] else ""
 
 

@@ -148,6 +148,21 @@ class _Sent:
     steps: int
     training: bool
 
+    def add(self, sent: Tensor, active: Tensor | None, updates: float, steps: int) -> None:
+        """More calls of the same neurons."""
+        self.sent += sent
+        self.active = None if self.active is None or active is None else self.active + active
+        self.updates, self.steps = self.updates + updates, self.steps + steps
+
+    def record(self, name: str) -> NeuronRecord:
+        events = self.sent.sum(0, dtype=torch.float64)
+        fired = multiple = active = None
+        if not self.training:
+            fired, multiple = fired_and_multiple(self.sent)
+            active = events if self.active is None else self.active
+        rest = (events, active, fired, multiple, self.updates, self.steps, self.layer)
+        return NeuronRecord(name, self.neuron, *rest)
+
 
 class Ledger:
     """Collects the calls of one presentation of `samples` inputs."""
@@ -155,7 +170,7 @@ class Ledger:
     def __init__(self, samples: int, training: bool = False):
         self.samples, self.training = samples, training
         self._calls: dict[str, list[_Calls | _Product]] = {}
-        self._neurons: dict[str, _Sent] = {}
+        self._neurons: dict[tuple[str, str, torch.Size], _Sent] = {}
 
     def synapses(self, info: SiteInfo, tag: Tag, x: Tensor, batch: BatchAxis | None, reach: Reach) -> None:
         """Weights with this fan-out acted on x."""
@@ -163,6 +178,7 @@ class Ledger:
         torn = batch is None or batch.dim >= x.dim() or (self.samples == 1 and batch.folds != x.shape[batch.dim])
         if batch is None or torn:  # one sample stands for the mean of all
             x, synapses, batch, share = x.unsqueeze(0), synapses.unsqueeze(0), BatchAxis(0, 1), self.samples
+            info.even |= self.samples > 1
         elif batch.folds * self.samples != x.shape[batch.dim]:
             raise BadInput(
                 f"{info.name}: expected {batch.folds} steps of {self.samples} samples on axis {batch.dim}, got "
@@ -182,6 +198,7 @@ class Ledger:
         patterns = [(x.detach() != 0).to(torch.float32) for x in (left, right)]
         if batch is None or batch.dim >= left.dim() - 2:
             patterns = [p.unsqueeze(0) for p in patterns]
+            info.even |= self.samples > 1
             record = product_record(_NOWHERE, patterns[0], patterns[1], (kinds[0], kinds[1]), BatchAxis(0, 1))
             record = _spread(record, self.samples)
         else:
@@ -191,7 +208,6 @@ class Ledger:
     def neurons(self, name: str, neuron: str, layer: str, y: Tensor, tag: Tag | None, batch: BatchAxis) -> None:
         """A population behind `layer` sent y; `tag` is None for activations, of which the non-zeros count."""
         y = y.detach()
-        known = self._neurons.get(name)
         sent = (y != 0).to(torch.float32) if tag is None else numbers(y, tag)
         if batch.folds > 1 or batch.dim != 1:
             steps, every = batch.folds, [batch.dim]
@@ -204,32 +220,42 @@ class Ledger:
         if not self.training and (tag is None or most_of(tag) != 1):
             active = (sent != 0).sum(every).double()
         updates = 0.0 if tag is None else y.numel() / self.samples
+        key = (name, layer, of_sample.shape)
+        known = self._neurons.get(key)
         if known is None:
             once = torch.empty_like(of_sample, dtype=torch.float32).copy_(of_sample)
-            self._neurons[name] = _Sent(neuron, layer, once, active, updates, steps, self.training)
-        elif known.sent.shape == of_sample.shape:
-            known.sent += of_sample
-            known.active = None if known.active is None or active is None else known.active + active
-            known.updates, known.steps = known.updates + updates, known.steps + steps
+            self._neurons[key] = _Sent(neuron, layer, once, active, updates, steps, self.training)
         else:
-            self.neurons(_next_name(name), neuron, layer, y, tag, batch)
+            known.add(of_sample, active, updates, steps)
 
     def activity(self, populations: dict[str, str]) -> Activity:
         """Everything that was counted; of the populations those named, under the names given."""
         synapses = tuple(call.record(call.info.site()) for calls in self._calls.values() for call in calls)
         neurons = []
-        for name, n in self._neurons.items():
-            if _first_name(name) not in populations:
-                continue
-            fired = multiple = active = None
-            if not n.training:
-                fired, multiple = fired_and_multiple(n.sent)
-                active = n.sent.sum(0, dtype=torch.float64) if n.active is None else n.active
-            shown = populations[_first_name(name)] + name[len(_first_name(name)) :]
-            events = n.sent.sum(0, dtype=torch.float64)
-            rest = (events, active, fired, multiple, n.updates, n.steps, n.layer)
-            neurons.append(NeuronRecord(shown, n.neuron, *rest))
+        for name, shown in populations.items():
+            for number, n in enumerate(self._of(name)):
+                neurons.append(n.record(shown if not number else f"{shown}#{number + 1}"))
         return Activity(synapses, tuple(neurons), self.samples)
+
+    def _of(self, name: str) -> list[_Sent]:
+        """The populations of one module: one for each layer it stands behind.
+
+        Calls behind different layers are one population after all if they are not equally many: a recurrent neuron
+        may be driven by its input alone in the first step.
+        """
+        shapes: dict[torch.Size, list[_Sent]] = {}
+        for (known, _, shape), n in self._neurons.items():
+            if known == name:
+                shapes.setdefault(shape, []).append(n)
+        found = []
+        for members in shapes.values():
+            if len({n.steps for n in members}) > 1:
+                first, *rest = members
+                for n in rest:
+                    first.add(n.sent, n.active, n.updates, n.steps)
+                members = [first]
+            found += members
+        return found
 
 
 def _spread(record: SynapseRecord, share: int) -> SynapseRecord:
@@ -239,12 +265,3 @@ def _spread(record: SynapseRecord, share: int) -> SynapseRecord:
     even = {k: (getattr(record, k) / share).expand(share) for k in ("acs", "graded_events", "macs", "active")}
     sizes = {k: getattr(record, k) / share for k in ("dense", "inputs", "outputs")}
     return record._replace(**even, **sizes, operand=None)
-
-
-def _next_name(name: str) -> str:
-    first, _, number = name.partition("#")
-    return f"{first}#{int(number or 1) + 1}"
-
-
-def _first_name(name: str) -> str:
-    return name.partition("#")[0]

@@ -20,11 +20,12 @@ from picojoule.kinds import Events, Kind, Values
 from picojoule.metering.call import Probe
 from picojoule.metering.classify import Classifier
 from picojoule.metering.ledger import ChangedPath, Ledger
+from picojoule.metering.populations import Heard
 from picojoule.metering.rules import declared
 from picojoule.metering.run import Frame
 from picojoule.metering.session import Session, clean, first_tensor
 from picojoule.metering.sites import Found
-from picojoule.metering.tag import Level, Tag, Tags
+from picojoule.metering.tag import Level, Tags
 
 _AUDIT_EVERY = 32
 
@@ -38,10 +39,10 @@ class _Plan:
             assert found.module is not None
             calls = self.sites.setdefault(found.module, [])
             calls.append(calls[-1] if calls and calls[-1].counts_like(found) else found)
-        self.heard: dict[nn.Module, list[tuple[str, Tag | None, BatchAxis]]] = {}
-        for module, key, tag, axis in classifier.populations.heard:
-            if key in populations:
-                self.heard.setdefault(module, []).append((key, tag, axis))
+        self.heard: dict[nn.Module, list[Heard]] = {}
+        for heard in classifier.populations.heard:
+            if heard.key in populations:
+                self.heard.setdefault(heard.module, []).append(heard)
 
 
 class _Hook:
@@ -298,11 +299,11 @@ class Meter:
         assert self._plan is not None and self._ledger is not None
         heard = self._plan.heard[module]
         number = self._calls[module] = self._calls.get(module, 0) + 1
-        key, tag, axis = heard[min(number, len(heard)) - 1]
+        now = heard[min(number, len(heard)) - 1]
         y = first_tensor(output)
         if y is not None:
-            population = self._session.populations[key]
-            self._ledger.neurons(key, population.neuron, population.layer, y, tag, axis)
+            neuron = self._session.populations[now.key].neuron
+            self._ledger.neurons(now.key, neuron, now.layer, *now.arranged(y))
 
 
 def _types(name: str, given: Any) -> tuple[type[nn.Module], ...]:

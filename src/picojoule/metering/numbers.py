@@ -1,5 +1,7 @@
 """Event numbers: what a tensor of known provenance says, in units of one event."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -33,7 +35,10 @@ def are_events(x: Tensor, tag: Tag) -> bool:
     if height is None or x.dtype is torch.bool:
         return True
     n = x.detach() / height
-    return bool(((n - n.round()).abs() <= 1e-3).all())
+    bound = math.inf if tag.most is None else tag.most + 0.5
+    least = -bound if tag.signed else -0.5
+    whole = (n - n.round()).abs() <= 1e-3
+    return bool((whole & (n >= least) & (n <= bound)).all())
 
 
 def most_of(tag: Tag) -> int | None:

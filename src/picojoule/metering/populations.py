@@ -1,7 +1,8 @@
 """The populations of a classified pass: where events are born, and which module's output they are."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
@@ -19,12 +20,32 @@ BIRTHS = {
 }
 
 
+class Heard(NamedTuple):
+    """A call of a module whose output is a population behind the site `layer`; `time` is its time axis, if not the
+    one in front of the batch. `tag` is None for activations.
+    """
+
+    module: nn.Module
+    key: str
+    layer: str
+    tag: Tag | None
+    batch: BatchAxis
+    time: int | None = None
+
+    def arranged(self, y: Tensor) -> tuple[Tensor, Tag | None, BatchAxis]:
+        """The output with time in front of the batch."""
+        if self.time is None:
+            return y, self.tag, self.batch
+        return y.movedim((self.time, self.batch.dim), (0, 1)), self.tag, BatchAxis(1, 1)
+
+
 class Populations:
     """Finds the populations of one pass. `heard` lists the modules whose output is one, call by call."""
 
     def __init__(self, run: Pass):
         self._run, self._session = run, run.session
-        self.heard: list[tuple[nn.Module, str, Tag | None, BatchAxis]] = []
+        self.heard: list[Heard] = []
+        self._shapes: dict[str, torch.Size] = {}
 
     def place(self, args: Any) -> str:
         """The place of a birth: module, line of its forward, and the site that drives it."""
@@ -35,6 +56,7 @@ class Populations:
 
     def born(self, where: str, y: Tensor, tag: Tag, args: Any, kwargs: Any) -> None:
         """Events were born here, outside a neuron module perhaps."""
+        self._shapes[where] = y.shape
         for frame in self._run.frames:
             frame.origins.add(where)
         if not tag.trained or not self._is_functional(where):
@@ -65,7 +87,7 @@ class Populations:
         key = frame.path if frame is not None and named else f"relu after {driver}"
         self._hear_activation(key, driver, y, axis)
         if frame is not None and named:
-            self.heard.append((frame.module, key, None, axis))
+            self.heard.append(Heard(frame.module, key, driver, None, axis))
         else:
             self._run.functional = True
 
@@ -91,15 +113,16 @@ class Populations:
                 self._hear(frame, y, made, axis, {origin})
             elif axis is not None and isinstance(module, NAMED_ACTIVATIONS):
                 self._hear_activation(frame.path, self._run.driver, y, axis)
-                self.heard.append((module, frame.path, None, axis))
+                self.heard.append(Heard(module, frame.path, self._run.driver, None, axis))
             return
         if y is None or isinstance(module, nn.Sequential | nn.ModuleList) or not frame.path or not frame.origins:
             return
         for tensor in (t for t in tree_leaves(output) if isinstance(t, Tensor)):
             tag, axis = self._run.tag(tensor), self._run.batch(tensor)
             fits = tag.level is Level.EVENT and tag.origin in frame.origins and tag.trained
-            if fits and axis is not None and (not frame.sites or is_cell(module)):
-                self._hear(frame, tensor, tag, axis, {tag.origin})
+            own = tag.origin.partition(":")[0] == frame.path
+            if fits and axis is not None and (not frame.sites or own or is_cell(module)):
+                self._hear(frame, tensor, tag, axis, {tag.origin} | (tag.born & frame.origins))
                 return
 
     def _same_axis(self, x: Tensor, y: Tensor) -> None:
@@ -113,9 +136,18 @@ class Populations:
     def _hear(self, frame: Frame, y: Tensor, tag: Tag, axis: BatchAxis, origins: set[str]) -> None:
         module = frame.module
         neuron = type(getattr(module, "neuron", module) if is_cell(module) else module).__name__
-        layer = next(iter(origins)).rpartition("|")[2]
+        layer = tag.origin.rpartition("|")[2]
         layer = self._run.driver if layer == "declared" else layer
         population = self._session.populations.setdefault(frame.path, Population(frame.path, neuron, layer))
         population.origins |= origins
-        self._run.ledger.neurons(frame.path, neuron, population.layer, y, tag, axis)
-        self.heard.append((module, frame.path, tag, axis))
+        heard = Heard(module, frame.path, layer, tag, axis, self._time_of(y, tag, axis))
+        self._run.ledger.neurons(frame.path, neuron, layer, *heard.arranged(y))
+        self.heard.append(heard)
+
+    def _time_of(self, y: Tensor, tag: Tag, axis: BatchAxis) -> int | None:
+        """Where a module has put time, if not in front: the axis that its spikes, born step by step, do not have."""
+        born = self._shapes.get(tag.origin)
+        if born is None or axis.folds != 1 or y.dim() != len(born) + 1:
+            return None
+        added = [d for d in range(y.dim()) if d != axis.dim and (*y.shape[:d], *y.shape[d + 1 :]) == tuple(born)]
+        return None if not added or (axis.dim == 1 and 0 in added) else added[0]

@@ -52,7 +52,6 @@ class Session:
         self.populations: dict[str, Population] = {}
         self.reached: set[str] = set()
         self.uncounted: dict[str, str] = {}
-        self.notes: dict[str, str] = {}
 
     def name_modules(self) -> None:
         """Names of all modules: paths from the part that a user wrote, without wrappers."""
@@ -89,6 +88,11 @@ class Session:
         """Something that cannot be counted, once."""
         self.uncounted.setdefault(name, reason)
 
+    def _rank(self, key: str) -> tuple[Any, ...]:
+        """Modules before comparisons outside of any, outer ones before inner ones, activations last."""
+        p = self.populations[key]
+        return p.analog, p.neuron == FUNCTIONAL, key.count("."), key
+
     def populations_named(self) -> dict[str, str]:
         """The populations by their keys, and the names to show.
 
@@ -99,7 +103,7 @@ class Session:
         chosen: dict[str, str] = {}
         analog: dict[str, str] = {}
         taken: set[str] = set()
-        for key in sorted(self.populations, key=lambda k: (self.populations[k].analog, k.count("."), k)):
+        for key in sorted(self.populations, key=self._rank):
             p = self.populations[key]
             if p.analog:
                 if not p.layer or all(p.layer != self.populations[k].layer for k in chosen):

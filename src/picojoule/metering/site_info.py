@@ -14,7 +14,8 @@ from picojoule.metering.tag import Level, Tag
 class SiteInfo:
     """A site and its class, the join over all its calls so far.
 
-    `reasons` say why something is values; `lost` those that no rule explains. `varies` if the class of its calls did.
+    `even` tells that samples could not be told apart, so that its counts are given out evenly. `reasons` say why
+    something is values; `lost` those that no rule explains. `varies` if the class of its calls did.
     """
 
     name: str
@@ -27,6 +28,7 @@ class SiteInfo:
     most: int | None = 0
     trained: bool = False
     varies: bool = False
+    even: bool = False
     reasons: set[str] = field(default_factory=set)
     lost: set[str] = field(default_factory=set)
 
@@ -51,7 +53,7 @@ class SiteInfo:
         return Values("; ".join(sorted(self.reasons | self.lost)))
 
     def site(self) -> Site:
-        return Site(self.name, self.operation, self.kind, self.trained, self.weights, self.biases)
+        return Site(self.name, self.operation, self.kind, self.trained, self.weights, self.biases, self.even)
 
 
 class Reach(NamedTuple):
