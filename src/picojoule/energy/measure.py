@@ -25,7 +25,7 @@ HARDWARE = "horowitz-45nm-fp32"
 def measure(
     model: nn.Module,
     batches: Iterable[Tensor | tuple[Tensor, Tensor]],
-    hardware: str | Path | Iterable[str | Path] = HARDWARE,
+    hardware: str | Path | price.Hardware | Iterable[str | Path | price.Hardware] = HARDWARE,
     inputs: Kind = Values(),  # noqa: B008  (frozen)
     batch_dim: int = 0,
     *,
@@ -34,7 +34,7 @@ def measure(
     strict: bool = False,
     run: Callable[[nn.Module, Tensor], Any] | None = None,
     scores: Callable[[Any], Tensor] | None = None,
-    conventions: Iterable[str] = (),
+    conventions: str | Iterable[str] = (),
     ann_density: float | None = None,
     skip_zero_weights: bool = False,
 ) -> EnergyReport:
@@ -52,7 +52,9 @@ def measure(
     The model is left as it was. State that modules keep inside is put back after every batch to what it was before
     the first, so that every batch starts from the same state. Raises BadInput for what cannot be measured.
     """
-    lists, conventions = prices(hardware), list(conventions)
+    lists, conventions = prices(hardware), [conventions] if isinstance(conventions, str) else list(conventions)
+    if ann_density is not None and not 0 < ann_density <= 1:
+        raise BadInput(f"expected ann_density in (0, 1], the share of non-zero activations, got {ann_density}")
     if conventions and skip_zero_weights:
         raise BadInput("expected conventions or skip_zero_weights, got both; the other tools count every weight")
     if not isinstance(model, nn.Module):
@@ -90,9 +92,12 @@ def measure(
         return report if tools is None else replace(report, conventions=tools.results(report.counts))
 
 
-def prices(names: str | Path | Iterable[str | Path]) -> list[price.Hardware]:
+def prices(names: str | Path | price.Hardware | Iterable[str | Path | price.Hardware]) -> list[price.Hardware]:
     """The price lists asked for. Raises BadInput, with the nearest name, if there is no such list."""
-    return [price.hardware(name) for name in ([names] if isinstance(names, str | Path) else names)]
+    asked = [names] if isinstance(names, str | Path | price.Hardware) else list(names)
+    if not asked:
+        raise BadInput("expected at least one price list as hardware, got none")
+    return [name if isinstance(name, price.Hardware) else price.hardware(name) for name in asked]
 
 
 class _Seen:

@@ -80,9 +80,14 @@ def traffic(
     """
     layers, neurons = _layer_drivers(counts, skips_zero_values), _neuron_drivers(counts)
     none = torch.zeros_like(layers["ac"])
+    moves = {m: sum((layers[d] * moved.get(m, 0) for d, moved in rule.items() if d in layers), none) for m in MOVEMENTS}
+    stored = none.new_tensor(counts.weights) > 0  # a product of two activations reads no weight, but an activation
+    stored |= not any(counts.weights)
+    moves["activation_reads"] = moves["activation_reads"] + moves["weight_reads"] * ~stored
+    moves["weight_reads"] = moves["weight_reads"] * stored
     return Traffic(
         counts.layers,
-        {m: sum((layers[d] * moved.get(m, 0) for d, moved in rule.items() if d in layers), none) for m in MOVEMENTS},
+        moves,
         {m: sum(neurons[d] * moved.get(m, 0) for d, moved in rule.items() if d in neurons) for m in MOVEMENTS},
         {m: getattr(bits, kind_of(m)) for m in MOVEMENTS},
     )

@@ -68,11 +68,12 @@ def product_record(
     ]
     steps = _pairs(counted[0], counted[1], batch)
     dense = _pairs(torch.ones_like(left), torch.ones_like(right), batch).sum(0)
-    entered = sum((batch.table(x.detach().double()).sum(0) for x in (left, right)), torch.zeros_like(dense))
+    entering = [x for x, event in zip((left, right), events, strict=True) if event or not any(events)]
+    entered = sum((batch.table(x.detach().double()).sum(0) for x in entering), torch.zeros_like(dense))
     none, samples = torch.zeros_like(dense), len(dense)
     leading = torch.broadcast_shapes(left.shape[:-2], right.shape[:-2])
     outputs = math.prod(leading) * left.shape[-2] * right.shape[-1] / samples
-    sizes = (float(dense[0]), (left.numel() + right.numel()) / samples, outputs)
+    sizes = (float(dense[0]), sum(x.numel() for x in entering) / samples, outputs)
     pairs, by_step = steps.sum(0), steps.detach().sum(1)
     if any(events):
         return SynapseRecord(site, pairs, pairs.detach(), none, entered, by_step, *sizes, None)

@@ -62,6 +62,7 @@ class Classifier(TorchDispatchMode):
         self.run = Pass(session, tags, ledger)
         self.sites, self.populations = Sites(self.run), Populations(self.run)
         self._inner = _Inner(self)
+        self._compared: dict[str, int] = {}
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -104,14 +105,19 @@ class Classifier(TorchDispatchMode):
             return
         born_here = base in BIRTHS or f"{about.namespace}::{base}" in OPAQUE
         where = self.populations.place(args) if born_here else ""
+        if where:
+            self._check_numbers(where, args[0])
         call = Call(base, args, kwargs, results, self.run.tag, where)
         if about.linear:
             tags = self.sites.follow(base, call)
         else:
             tags = follow(call, about.namespace)
-            if about.namespace not in _FOLLOWED and any(t.lost for t in tags) and self._takes_weights(call):
+            if about.namespace not in _FOLLOWED and any(t.lost for t in tags):
                 name = f"{self.run.place} ({about.namespace}::{base})"
-                self.run.session.miss(name, "an opaque operation takes weights; no rule counts it")
+                self.run.session.miss(name, "an operation from outside torch, which may multiply; no rule counts it")
+            if base == "mul" and self._is_product(call):
+                name = f"{self.run.place} (mul)"
+                self.run.session.miss(name, "a product that is written as a broadcast multiplication is not counted")
             if base == "relu" and tags[0].level is Level.GRADED:
                 self.populations.activation(results[0], args[0])
             elif where and tags[0].origin == where and all(where not in t.born for t in call.tags()):
@@ -133,8 +139,24 @@ class Classifier(TorchDispatchMode):
                 trained = self.run.tag(tensor).trained
                 self._overwrite(tensor, graded(f"{about.name} wrote into it", lost=True, trained=trained))
 
-    def _takes_weights(self, call: Call) -> bool:
-        return any(self.run.tag(t).sources and t.numel() > 1 for t in tensors_in(call.args))
+    def _is_product(self, call: Call) -> bool:
+        """Whether a multiplication spreads activations over weights, or over others, as matrix products do."""
+        operands = [x for x in call.args[:2] if isinstance(x, Tensor)]
+        tags = [self.run.tag(x) for x in operands]
+        if len(tags) < 2 or all(t.is_constant for t in tags):
+            return False
+        weights = any(t.sources and x.dim() > 1 for t, x in zip(tags, operands, strict=True))
+        activations = all(t.level > Level.CONST for t in tags)
+        grown = call.results[0].numel() > max(x.numel() for x, t in zip(operands, tags, strict=True) if not t.sources)
+        return grown and (weights or activations)
+
+    def _check_numbers(self, where: str, x: Any) -> None:
+        """NaN would compare as silence."""
+        number = self._compared[where] = self._compared.get(where, 0) + 1
+        if not number & (number - 1) and isinstance(x, Tensor) and x.is_floating_point():
+            with torch._C._DisableTorchDispatch():
+                if bool(torch.isnan(x.detach().sum())):
+                    raise BadInput(f"expected numbers at {where.partition('|')[0]}, got NaN; check inputs and weights")
 
     def _alias(self, name: str, args: Any, kwargs: Any, results: tuple[Tensor, ...]) -> None:
         source = args[0]
@@ -162,10 +184,12 @@ class Classifier(TorchDispatchMode):
             entry.memory.tag = join([entry.memory.tag, tag])
 
     def unseen(self) -> dict[str, str]:
-        """The audit below the first mechanism: matrices of weights that took part in no operation that was seen."""
+        """The audit below the first mechanism: weights of modules that ran, in no operation that was seen."""
         return {
-            name: "no operation with it was seen: it is unused, or used in another thread or opaque code"
-            for name, p in self.run.session.root.named_parameters()
+            f"{path}.{name}" if path else name: "no operation with it was seen: unused, or used in opaque code"
+            for module, path in self.run.session.paths.items()
+            if module in self.run.called
+            for name, p in module.named_parameters(recurse=False)
             if p.dim() > 1 and self.run.tags.get(p) is None
         }
 

@@ -179,7 +179,7 @@ def _recurrent_layer(args: tuple[Any, ...], results: tuple[Tensor, ...]) -> list
     gates = from_input.shape[0]
     first = hidden.reshape(1, *y.shape[1:]).to(y.dtype)
     handed = torch.cat([y[1:], first]) if reverse else torch.cat([first, y[:-1]])
-    biases = bias.numel() if bias.numel() else 0
+    biases = bias.numel()
     shape = torch.Size((*y.shape[:-1], gates))
     return [
         _dense("lstm", x, from_input, biases, gates, shape),

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves
 
 from picojoule.errors import BadInput, UncountedLayer
@@ -151,6 +152,7 @@ class Meter:
         self._handled.append(sys.exc_info()[1])
         if self._classifier is not None:
             path = self._session.paths.get(module, "")
+            self._classifier.run.called.add(module)
             self._classifier.run.frames.append(Frame(module, path, first_tensor((args, kwargs))))
         elif self._plan is not None and module in self._plan.sites:
             self._count(module, args, kwargs)
@@ -350,6 +352,8 @@ def meter(
     if not isinstance(inputs, Values | Events):
         raise BadInput(f"expected inputs=pj.Values() or pj.Events(), the kind of the inputs, got {inputs!r}")
     spiking, values = _types("spiking", spiking), _types("values", values)
+    if any(is_lazy(p) for p in model.parameters()):
+        raise BadInput(f"expected initialised parameters, got a lazy {type(model).__name__}; call it once before")
     kinds = [(k, Events(most=1)) for k in spiking] + [(k, Values("declared as values")) for k in values]
     session = Session(model, inputs, batch_dim, kinds, skip_zero_weights, probes)
     found = Meter(session, steps_outside, quick, listen)

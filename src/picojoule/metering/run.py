@@ -28,7 +28,8 @@ class Frame:
 class Pass:
     """The state of one classified pass, which all who follow it share.
 
-    `functional` says that hooks on modules could not count this pass again; `driver` is the last site that ran.
+    `called` are the modules that ran. `functional` says that hooks on modules could not count this pass again;
+    `driver` is the last site that ran.
     """
 
     def __init__(self, session: Session, tags: Tags, ledger: Ledger):
@@ -36,6 +37,7 @@ class Pass:
         self.frames: list[Frame] = []
         self.functional = False
         self.driver = ""
+        self.called: set[nn.Module] = set()
         self._parameters = {id(p): (name, p) for name, p in session.root.named_parameters(remove_duplicate=True)}
         self._pointers = {p.data_ptr(): name for name, p in self._parameters.values() if p.numel()}
         self._fixed = {id(t) for t in session.attributes()}

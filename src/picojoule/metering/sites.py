@@ -103,6 +103,8 @@ class Sites:
         x = torch.ones_like(part.x, dtype=torch.float32) if call.name == "embedding" else part.x
         tag = self._guarded(info, tag, x)
         info.meet(tag)
+        if tag.level is Level.EVENT and tag.unit.number is None and tag.most != 1:
+            self._session.miss(name, "its events have heights that are not one number: several at once count as one")
         self._session.reached |= tag.born
         reach = self._reach(name, part)
         found = Found(info, tag, batch, x, reach)

@@ -1,6 +1,8 @@
 """The state that modules keep inside: taken before a measurement, put back after every batch."""
 
+from collections import deque
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -14,7 +16,8 @@ _FIXED |= {"_forward_hooks_always_called", "_load_state_dict_pre_hooks", "_load_
 class KeptState:
     """A context that leaves buffers and attributes of all modules as it found them; `restore` does so at once.
 
-    Tensors are kept with their values, in attributes, lists, tuples and dictionaries; other objects by reference.
+    Tensors are kept with their values: in attributes, in dictionaries, lists and tuples, and in the attributes of
+    objects that are held there.
     """
 
     def __init__(self, model: nn.Module):
@@ -36,38 +39,40 @@ class KeptState:
         self.restore()
 
 
-def _keep(value: Any) -> Callable[[], Any]:
-    """How to get a value back: the same object, with what it held."""
+def _keep(value: Any, known: set[int] | None = None) -> Callable[[], Any]:
+    """How to get a value back: the same object, with what it held. Objects that hold each other are kept once."""
+    known = set() if known is None else known
     if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
         return _keep_tensor(value)
-    if type(value) is dict:
-        parts = {k: _keep(v) for k, v in value.items()}
-
-        def refilled() -> Any:
-            found = {k: back() for k, back in parts.items()}
-            value.clear()
-            value.update(found)
-            return value
-
-        return refilled
-    if type(value) is list:
-        kept = [_keep(v) for v in value]
-
-        def relisted() -> Any:
-            value[:] = [back() for back in kept]
-            return value
-
-        return relisted
-    if type(value) is tuple:
-        members = [_keep(v) for v in value]
-
-        def untouched() -> Any:
-            for back in members:
-                back()
-            return value
-
-        return untouched
+    if id(value) in known or isinstance(value, nn.Module | nn.Parameter | type | ModuleType) or callable(value):
+        return lambda: value
+    known.add(id(value))
+    if isinstance(value, dict):
+        named = {k: _keep(v, known) for k, v in value.items()}
+        return lambda: _refilled(value, {k: back() for k, back in named.items()})
+    if isinstance(value, list | deque):
+        kept = [_keep(v, known) for v in value]
+        return lambda: _relisted(value, [back() for back in kept])
+    if isinstance(value, tuple):
+        kept = [_keep(v, known) for v in value]
+        return lambda: (value, [back() for back in kept])[0]
+    if hasattr(value, "__dict__"):
+        holds = Tensor | dict | list | deque | tuple
+        fields = {k: _keep(v, known) for k, v in list(vars(value).items()) if isinstance(v, holds)}
+        return lambda: (value, vars(value).update({k: back() for k, back in fields.items()}))[0]
     return lambda: value
+
+
+def _refilled(value: Any, content: dict[Any, Any]) -> Any:
+    value.clear()
+    value.update(content)
+    return value
+
+
+def _relisted(value: Any, content: list[Any]) -> Any:
+    value.clear()
+    value.extend(content)
+    return value
 
 
 def _keep_tensor(tensor: Tensor) -> Callable[[], Tensor]:
