@@ -206,3 +206,26 @@ def test_tallies_of_several_processes_add_up(data):
     assert torch.equal(reduced.counts.squares, whole.counts.squares) and not sent
     with pytest.raises(BadInput, match="counted no sample"):
         Tally().reduce(lambda t: None)
+
+
+def test_baselines_that_see_every_step():
+    model = nn.Sequential(nn.Linear(8, 4), LIF(0.9, 0.2), nn.Linear(4, 2), SpikeCount())
+    x = (torch.rand(5, 3, 8, generator=torch.Generator().manual_seed(0)) < 0.4).float()
+    once, always = (measure(model, [x], inputs=Events(most=1), batch_dim=1, presentations=n) for n in (1, 5))
+    assert (once.baselines["dense-ann"].macs, always.baselines["dense-ann"].macs) == (40, 200)
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [({"ann_density": 3}, "ann_density"), ({"presentations": 0}, "presentations"), ({"hardware": []}, "price list")],
+)
+def test_wrong_settings_are_refused_before_the_run(wrong, message):
+    with pytest.raises(BadInput, match=message):
+        measure(_model(), iter(()), **wrong)
+
+
+def test_hardware_may_be_a_price_list(data):
+    from picojoule.energy import hardware
+
+    report = measure(_model(), [data[0]], hardware("horowitz-45nm-int8"), conventions="norse")
+    assert list(report.energy_pj) == ["horowitz-45nm-int8"] and list(report.conventions) == ["norse"]

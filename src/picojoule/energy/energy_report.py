@@ -26,7 +26,7 @@ class EnergyReport:
 
     `prices` are the price lists asked for: energies, baselines and crossover follow from them and `counts`.
     `uncounted` lists what could not be counted; `energy_pj` does not contain it. `ann_density` is the stated density
-    of the sparse ANN baseline. `conventions` is what other tools would report, for those asked for.
+    of the sparse ANN baseline, `presentations` how often the ANN baselines see a sample. `conventions` is what other tools would report, for those asked for.
     """
 
     counts: OpCounts
@@ -37,6 +37,7 @@ class EnergyReport:
     accuracy: float | None
     spread: Spread | None = None
     ann_density: float | None = None
+    presentations: int = 1
     conventions: Mapping[str, ConventionReport] = field(default_factory=dict)
 
     @cached_property
@@ -49,7 +50,8 @@ class EnergyReport:
         """ANNs with the same synapses, at the first price list."""
         if not self.prices:
             return {}
-        return baselines(self.counts, self.prices[0], ann_density=self.ann_density, health=self.health)
+        stated = {"ann_density": self.ann_density, "presentations": self.presentations}
+        return baselines(self.counts, self.prices[0], health=self.health, **stated)
 
     @cached_property
     def crossover(self) -> dict[str, Crossover]:

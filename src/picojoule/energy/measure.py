@@ -36,6 +36,7 @@ def measure(
     scores: Callable[[Any], Tensor] | None = None,
     conventions: str | Iterable[str] = (),
     ann_density: float | None = None,
+    presentations: int = 1,
     skip_zero_weights: bool = False,
 ) -> EnergyReport:
     """Run any torch model once over `batches` of x or (x, y) in evaluation mode; report operations and energy.
@@ -47,7 +48,8 @@ def measure(
     `run(model, x)` is how the model is called, if not as `model(x)`: as often as there are time steps, for a model
     of one step, called with the batch in front. `scores` makes scores `[B, classes]` of what that returns; they are
     needed for the accuracy alone. `conventions` are tools whose numbers are to be shown beside. `ann_density` is the
-    share of non-zero activations of the sparse ANN baseline. Zero weights are synapses unless `skip_zero_weights`.
+    share of non-zero activations of the sparse ANN baseline, `presentations` how often the ANN baselines see a sample
+    (as often as there are steps, for sequences that an ANN has to see step by step, too). Zero weights are synapses unless `skip_zero_weights`.
 
     The model is left as it was. State that modules keep inside is put back after every batch to what it was before
     the first, so that every batch starts from the same state. Raises BadInput for what cannot be measured.
@@ -55,6 +57,8 @@ def measure(
     lists, conventions = prices(hardware), [conventions] if isinstance(conventions, str) else list(conventions)
     if ann_density is not None and not 0 < ann_density <= 1:
         raise BadInput(f"expected ann_density in (0, 1], the share of non-zero activations, got {ann_density}")
+    if presentations < 1:
+        raise BadInput(f"expected presentations of at least 1, got {presentations}")
     if conventions and skip_zero_weights:
         raise BadInput("expected conventions or skip_zero_weights, got both; the other tools count every weight")
     if not isinstance(model, nn.Module):
@@ -88,7 +92,8 @@ def measure(
                 tools.end_batch(x.shape[batch_dim])
             if strict and found.uncounted:
                 raise UncountedLayer(f"cannot count every operation of {type(model).__name__}: {found.uncounted[0]}")
-        report = seen.tally.report(found.sites, found.uncounted, lists, ann_density=ann_density)
+        report = seen.tally.report(found.sites, found.uncounted, lists)
+        report = replace(report, ann_density=ann_density, presentations=presentations)
         return report if tools is None else replace(report, conventions=tools.results(report.counts))
 
 

@@ -100,17 +100,13 @@ class Tally:
         sites: Iterable[Site],
         uncounted: Iterable[str],
         prices: Iterable[str | Hardware],
-        *,
-        ann_density: float | None = None,
     ) -> EnergyReport:
         """The measurement of everything added so far."""
         counts = self.counts
         health = tuple(p.health() for p in self._populations.values())
         lists = tuple(p if isinstance(p, Hardware) else hardware(p) for p in prices)
         accuracy = self._right / self._labelled if self._labelled else None
-        return EnergyReport(
-            counts, lists, health, tuple(sites), tuple(uncounted), accuracy, self._spread, ann_density=ann_density
-        )
+        return EnergyReport(counts, lists, health, tuple(sites), tuple(uncounted), accuracy, self._spread)
 
 
 def _together(a: OpCounts, b: OpCounts) -> OpCounts:
