@@ -26,7 +26,8 @@ class EnergyReport:
 
     `prices` are the price lists asked for: energies, baselines and crossover follow from them and `counts`.
     `uncounted` lists what could not be counted; `energy_pj` does not contain it. `ann_density` is the stated density
-    of the sparse ANN baseline, `presentations` how often the ANN baselines see a sample. `conventions` is what other tools would report, for those asked for.
+    of the sparse ANN baseline, `presentations` how often the ANN baselines see a sample. `conventions` is what other
+    tools would report, for those asked for.
     """
 
     counts: OpCounts

@@ -49,7 +49,8 @@ def measure(
     of one step, called with the batch in front. `scores` makes scores `[B, classes]` of what that returns; they are
     needed for the accuracy alone. `conventions` are tools whose numbers are to be shown beside. `ann_density` is the
     share of non-zero activations of the sparse ANN baseline, `presentations` how often the ANN baselines see a sample
-    (as often as there are steps, for sequences that an ANN has to see step by step, too). Zero weights are synapses unless `skip_zero_weights`.
+    (as often as there are steps, for sequences that an ANN has to see step by step, too). Zero weights are synapses
+    unless `skip_zero_weights`.
 
     The model is left as it was. State that modules keep inside is put back after every batch to what it was before
     the first, so that every batch starts from the same state. Raises BadInput for what cannot be measured.
