@@ -215,3 +215,32 @@ def test_nan_that_a_comparison_would_hide():
 def test_an_own_network_keeps_its_time():
     report = pj.measure(nn.Sequential(AddTime(), nn.Linear(8, 3), nn.Flatten(0, 1)), [torch.randn(4, 8)])
     assert report.counts.timesteps == 1 and float(report.counts.total("dense_macs")) == 24
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_a_module_that_fires_before_it_integrates_is_at_rest_first(quick: bool):
+    class FiresFirst(nn.Module):
+        def forward(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+            z = (v > 0.3).float()
+            return z, 0.9 * v + x - 0.3 * z
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.fire, self.b = nn.Linear(20, 16), FiresFirst(), nn.Linear(16, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            v, total = torch.zeros(x.shape[1], 16), torch.zeros(x.shape[1], 2)
+            for step in x:
+                z, v = self.fire(self.a(step), v)
+                total = total + self.b(z)
+            return total
+
+    model, x = Net(), (torch.rand(6, 4, 20) < 0.4).float()
+    with torch.no_grad(), pj.meter(model, inputs=SPIKES, batch_dim=1, quick=quick) as m:
+        for _ in range(2):
+            model(x)
+            activity = m.activity()
+            counts = count(activity)
+            assert activity.timesteps == 6 and counts.neurons["FiresFirst"].updates == 6 * 16 * 4
+            assert float(counts.total("dense_macs")) == 0 and float(counts.per_layer("acs")[1]) > 0

@@ -205,8 +205,13 @@ class Ledger:
             record = product_record(_NOWHERE, patterns[0], patterns[1], (kinds[0], kinds[1]), batch)
         self._calls.setdefault(info.name, []).append(_Product(info, record))
 
-    def neurons(self, name: str, neuron: str, layer: str, y: Tensor, tag: Tag | None, batch: BatchAxis) -> None:
-        """A population behind `layer` sent y; `tag` is None for activations, of which the non-zeros count."""
+    def neurons(
+        self, name: str, neuron: str, layer: str, y: Tensor, tag: Tag | None, batch: BatchAxis, at_rest: int = 0
+    ) -> None:
+        """A population behind `layer` sent y; `tag` is None for activations, of which the non-zeros count.
+
+        `at_rest` calls came before in which it sent nothing, because no input had reached it yet.
+        """
         y = y.detach()
         sent = (y != 0).to(torch.float32) if tag is None else numbers(y, tag)
         if batch.folds > 1 or batch.dim != 1:
@@ -219,7 +224,8 @@ class Ledger:
         active = None
         if not self.training and (tag is None or most_of(tag) != 1):
             active = (sent != 0).sum(every).double()
-        updates = 0.0 if tag is None else y.numel() / self.samples
+        updates = 0.0 if tag is None else (1 + at_rest) * y.numel() / self.samples
+        steps *= 1 + at_rest
         key = (name, layer, of_sample.shape)
         known = self._neurons.get(key)
         if known is None:

@@ -46,6 +46,7 @@ class Populations:
         self._run, self._session = run, run.session
         self.heard: list[Heard] = []
         self._shapes: dict[str, torch.Size] = {}
+        self._at_rest: dict[str, int] = {}
 
     def place(self, args: Any) -> str:
         """The place of a birth: module, line of its forward, and the site that drives it."""
@@ -115,10 +116,13 @@ class Populations:
                 self._hear_activation(frame.path, self._run.driver, y, axis)
                 self.heard.append(Heard(module, frame.path, self._run.driver, None, axis))
             return
-        if y is None or isinstance(module, nn.Sequential | nn.ModuleList) or not frame.path or not frame.origins:
+        if y is None or isinstance(module, nn.Sequential | nn.ModuleList) or not frame.path:
             return
         for tensor in (t for t in tree_leaves(output) if isinstance(t, Tensor)):
             tag, axis = self._run.tag(tensor), self._run.batch(tensor)
+            if tag.level is Level.CONST and tag.levels:
+                self._at_rest[frame.path] = self._at_rest.get(frame.path, 0) + 1
+                return
             fits = tag.level is Level.EVENT and tag.origin in frame.origins and tag.trained
             own = tag.origin.partition(":")[0] == frame.path
             if fits and axis is not None and (not frame.sites or own or is_cell(module)):
@@ -141,7 +145,7 @@ class Populations:
         population = self._session.populations.setdefault(frame.path, Population(frame.path, neuron, layer))
         population.origins |= origins
         heard = Heard(module, frame.path, layer, tag, axis, self._time_of(y, tag, axis))
-        self._run.ledger.neurons(frame.path, neuron, layer, *heard.arranged(y))
+        self._run.ledger.neurons(frame.path, neuron, layer, *heard.arranged(y), self._at_rest.pop(frame.path, 0))
         self.heard.append(heard)
 
     def _time_of(self, y: Tensor, tag: Tag, axis: BatchAxis) -> int | None:
