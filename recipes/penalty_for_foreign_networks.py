@@ -127,6 +127,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "foreign-penalty.jsonl")
     given = parser.parse_args()
+    provenance(torch.device("cpu"))  # reads the commit once, before the file of results is changed
     with given.out.open("w", encoding="utf-8") as out:
         for library in MODELS:
             for strength in STRENGTHS:
