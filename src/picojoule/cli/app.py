@@ -28,7 +28,7 @@ app.command(
     help="Train methods on one dataset; show accuracy against energy.",
 )
 app.command("picojoule.cli.train:train", name="train", help="Train one method.")
-app.command("picojoule.cli.measure:measure", name="measure", help="Operations and joules of a saved model.")
+app.command("picojoule.cli.measure:measure", name="measure", help="Operations and joules of any torch model.")
 app.command("picojoule.cli.gate:gate", name="gate", help="Exit with 3 if a measurement is worse than allowed.")
 app.command("picojoule.cli.report:report", name="report", help="Page and tables from records.")
 app.command("picojoule.cli.cite:cite", name="cite", help="References of methods and prices, or of what records used.")

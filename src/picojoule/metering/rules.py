@@ -412,6 +412,16 @@ def _noise(call: Call) -> Tag:
     return graded()
 
 
+def _bernoulli(call: Call) -> Tag:
+    return event(BINARY, trained=any(t.trained for t in call.tags()))
+
+
+def _quantised(call: Call) -> Tag | tuple[Tag, ...]:
+    tag = call.tag(call.args[0])
+    found = graded("a quantised activation", trained=tag.trained, driver=tag.driver)
+    return (found, event(BINARY)) if len(call.results) > 1 else found
+
+
 _names(
     "gt ge lt le eq ne greater greater_equal less less_equal not_equal isnan isinf isfinite signbit any all", _compare
 )
@@ -502,21 +512,7 @@ _names("full full_like new_full fill scalar_tensor", _full)
 _names("arange eye linspace logspace tril_indices triu_indices range hann_window", lambda call: constant())
 _names("rand rand_like randn randn_like uniform normal randint randint_like randperm exponential cauchy", _noise)
 _names("normal_functional rrelu_with_noise log_normal", _noise)
-
-
-def _bernoulli(call: Call) -> Tag:
-    return event(BINARY, trained=any(t.trained for t in call.tags()))
-
-
 _names("bernoulli", _bernoulli)
-
-
-def _quantised(call: Call) -> Tag | tuple[Tag, ...]:
-    tag = call.tag(call.args[0])
-    found = graded("a quantised activation", trained=tag.trained, driver=tag.driver)
-    return (found, event(BINARY)) if len(call.results) > 1 else found
-
-
 _names("fake_quantize_per_tensor_affine fake_quantize_per_tensor_affine_cachemask", _quantised)
 _names("fake_quantize_per_channel_affine fake_quantize_per_channel_affine_cachemask", _quantised)
 _names(
