@@ -457,3 +457,16 @@ def test_help_loads_no_torch():
     assert said.returncode == 0, said.stderr
     for option in ("--weights", "--convention", "--ann-density", "--neurobench", "--power", "--format", "--strict"):
         assert option in said.stdout
+
+
+def test_a_measurement_without_accuracy_is_reported_on_its_own(command, measure, files):
+    record = measure("plain.py:make")
+    assert record["accuracy"] is None
+    (files / "plain.json").write_text(json.dumps(record))
+    (files / "saved.json").write_text(json.dumps(measure("saved.safetensors")))
+    said = command("report", "plain.json", "--out", "page")
+    assert said.code == 0 and "Operations by layer" in said.out
+    assert (files / "page" / "report.html").stat().st_size > 1000
+    assert "| layer |" in command("report", "plain.json", "--markdown").out
+    together = command("report", "plain.json", "saved.json", "--out", "both")
+    assert together.code == 2 and "on its own" in together.err and not (files / "both").exists()

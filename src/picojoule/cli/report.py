@@ -23,7 +23,15 @@ def report(
         json: Print one JSON object on stdout and nothing else.
     """
     from picojoule.files import writable_folder
-    from picojoule.report import markdown_table, read_records, text_table, update_tables, write_page
+    from picojoule.report import (
+        markdown_table,
+        measurement_markdown,
+        measurement_text,
+        read_records,
+        text_table,
+        update_tables,
+        write_page,
+    )
 
     if update is not None:
         if not update.is_file():
@@ -34,12 +42,17 @@ def report(
     if not records:
         raise BadInput("expected at least one file of records, such as runs/NAME/records.jsonl")
     found = read_records(list(records))
+    measured = len(found) == 1 and found[0].get("made_by") == "measure"
+    if not measured and any(record.get("accuracy") is None for record in found):
+        raise BadInput("expected records with an accuracy to compare, got a measurement without; report it on its own")
     if markdown:
-        print_json({"markdown": markdown_table(found)}) if json else print(markdown_table(found))
+        text = measurement_markdown(found[0]) if measured else markdown_table(found)
+        print_json({"markdown": text}) if json else print(text)
         return
     page = writable_folder(out) / "report.html"
     write_page(found, page)
     if json:
         print_json({"records": len(found), "report": str(page)})
     else:
-        print(f"{text_table(found)}\n\nreport:  {page}")
+        text = measurement_text(found[0]) if measured else text_table(found)
+        print(f"{text}\n\nreport:  {page}")

@@ -51,10 +51,12 @@ def _parse(text: str, where: str) -> Any:
 def _checked(record: Any, where: str) -> Record:
     if not isinstance(record, dict):
         raise BadInput(f"{where}: expected a record (a JSON object), got {type(record).__name__}")
-    missing = [key for key in REQUIRED if record.get(key) is None]
+    needed = [key for key in REQUIRED if key != "accuracy" or record.get("made_by") != "measure"]
+    missing = [key for key in needed if record.get(key) is None]
     if missing:
         raise BadInput(f"{where}: the record lacks {', '.join(missing)}")
-    if not (_is_number(record["accuracy"]) and 0 <= record["accuracy"] <= 1):
+    accuracy = record.get("accuracy")
+    if accuracy is not None and not (_is_number(accuracy) and 0 <= accuracy <= 1):
         raise BadInput(f"{where}: expected accuracy as a fraction from 0 to 1, got {record['accuracy']!r}")
     energies = record["energy_pj"]
     priced = isinstance(energies, dict) and all(
