@@ -244,3 +244,26 @@ def test_a_module_that_fires_before_it_integrates_is_at_rest_first(quick: bool):
             counts = count(activity)
             assert activity.timesteps == 6 and counts.neurons["FiresFirst"].updates == 6 * 16 * 4
             assert float(counts.total("dense_macs")) == 0 and float(counts.per_layer("acs")[1]) > 0
+
+
+def test_a_parallel_neuron_that_folds_its_neurons_into_the_batch():
+    """All steps at once: a matrix over time acts on `[T, B * N]`, and spikes are born there."""
+
+    class Parallel(nn.Module):
+        def __init__(self, steps: int):
+            super().__init__()
+            self.over_time = nn.Parameter(torch.ones(steps, steps).tril())
+            self.fire = Fires()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fire(self.over_time @ x.flatten(1) - 0.3).view_as(x)
+
+    model = nn.Sequential(nn.Linear(20, 30), Parallel(6), nn.Linear(30, 5))
+    x = (torch.rand(6, 4, 20) < 0.4).float()
+    report = pj.measure(model, [x], inputs=SPIKES, batch_dim=1)
+    (health,) = report.health
+    assert (report.counts.timesteps, health.neurons) == (6, 30) and 0 < health.rate < 1
+    with torch.no_grad():
+        sent = model[1](model[0](x))
+    assert health.rate == pytest.approx(float(sent.mean()))
+    assert float(report.counts.per_layer("acs")[2]) == float(sent.sum()) * 5 / 4

@@ -213,6 +213,9 @@ class Ledger:
         `at_rest` calls came before in which it sent nothing, because no input had reached it yet.
         """
         y = y.detach()
+        if batch.dim == 1 and batch.folds > 1:  # neurons side by side with the samples, time in front
+            y = y.unflatten(1, (batch.folds // batch.inner, -1, batch.inner)).movedim(2, 1)
+            batch = BatchAxis(1, 1)
         sent = (y != 0).to(torch.float32) if tag is None else numbers(y, tag)
         if batch.folds > 1 or batch.dim != 1:
             steps, every = batch.folds, [batch.dim]
