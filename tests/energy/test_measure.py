@@ -229,3 +229,21 @@ def test_hardware_may_be_a_price_list(data):
 
     report = measure(_model(), [data[0]], hardware("horowitz-45nm-int8"), conventions="norse")
     assert list(report.energy_pj) == ["horowitz-45nm-int8"] and list(report.conventions) == ["norse"]
+
+
+def test_conventions_see_each_batch_once_where_its_size_decides_the_path():
+    """Hooks would count the second batch, find another path, and count it again."""
+
+    class Counter(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(8, 8), nn.Linear(8, 4)
+
+        def forward(self, x):
+            x = self.a(x)
+            return self.b(self.a(x) if x.shape[0] == 5 else x)
+
+    x = torch.rand(9, 8)
+    report = measure(Counter(), [x[:4], x[4:]], conventions="neurobench")
+    assert report.conventions["neurobench"].operations == pytest.approx(float(report.counts.total("macs")))
+    assert float(report.counts.total("dense_macs")) == pytest.approx((9 * 64 + 5 * 64 + 9 * 32) / 9)

@@ -424,3 +424,14 @@ def test_compiled_by_inductor_counts_the_same():
     except InvalidCxxCompiler:
         pytest.skip("no C++ compiler is installed")
     _compiled(_cnn(), "inductor")
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_activations_of_a_model_without_time(grad):
+    model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    x = torch.randn(6, 4)
+    with torch.set_grad_enabled(grad):
+        (relu,) = observe(model, x)(x)[1].neurons
+    sent = (model[:2](x) > 0).double().sum(0)
+    assert torch.equal(relu.events, sent) and relu.steps == 1
+    assert relu.fired is None if grad else torch.equal(relu.fired, sent)

@@ -267,3 +267,22 @@ def test_a_parallel_neuron_that_folds_its_neurons_into_the_batch():
         sent = model[1](model[0](x))
     assert health.rate == pytest.approx(float(sent.mean()))
     assert float(report.counts.per_layer("acs")[2]) == float(sent.sum()) * 5 / 4
+
+
+def test_sums_of_events_in_half_precision_are_exact():
+    """301 steps folded into the batch: more events per neuron than bfloat16 can count."""
+
+    class Folded(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.fire, self.b = nn.Linear(4, 3), Fires(), nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.b(self.fire(self.a(x.flatten(0, 1)) + 9).unflatten(0, x.shape[:2])).sum(0)
+
+    x = torch.rand(301, 2, 4).bfloat16()
+    model = Folded().bfloat16()
+    with torch.no_grad(), pj.meter(model, batch_dim=1) as m:
+        model(x)
+        (neurons,) = m.activity().neurons
+    assert neurons.events.tolist() == [602.0] * 3 and neurons.steps == 301

@@ -40,6 +40,14 @@ class Baseline:
         return {"title": self.title, **numbers, "hardware": self.hardware, "note": self.note}
 
 
+def check_settings(ann_density: float | None, presentations: int) -> None:
+    """Raises BadInput for a density outside (0, 1] and fewer than one presentation."""
+    if ann_density is not None and not 0 < ann_density <= 1:
+        raise BadInput(f"expected ann_density in (0, 1], the share of non-zero activations, got {ann_density}")
+    if presentations < 1:
+        raise BadInput(f"expected presentations of at least 1, got {presentations}")
+
+
 def baselines(
     counts: OpCounts,
     hardware_name: str | Path | Hardware,
@@ -56,10 +64,7 @@ def baselines(
     Left out are `dense-ann` and `sparse-ann` where the list has no price for a MAC, and `bit-matched-ann` for a model
     without events. Raises BadInput for a density outside (0, 1] and fewer than one presentation.
     """
-    if ann_density is not None and not 0 < ann_density <= 1:
-        raise BadInput(f"expected ann_density in (0, 1], the share of non-zero activations, got {ann_density}")
-    if presentations < 1:
-        raise BadInput(f"expected presentations of at least 1, got {presentations}")
+    check_settings(ann_density, presentations)
     counts, own = counts.detach(), prices_of(hardware_name)
     int8 = int8_prices(own)
     model, missing = own.energy_pj(counts).value, own.unpriced(counts)

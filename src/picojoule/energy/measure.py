@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from picojoule.energy import price
+from picojoule.energy.baselines import check_settings
 from picojoule.energy.conventions import Conventions
 from picojoule.energy.energy_report import EnergyReport
 from picojoule.energy.tally import Tally
@@ -56,10 +57,7 @@ def measure(
     the first, so that every batch starts from the same state. Raises BadInput for what cannot be measured.
     """
     lists, conventions = prices(hardware), [conventions] if isinstance(conventions, str) else list(conventions)
-    if ann_density is not None and not 0 < ann_density <= 1:
-        raise BadInput(f"expected ann_density in (0, 1], the share of non-zero activations, got {ann_density}")
-    if presentations < 1:
-        raise BadInput(f"expected presentations of at least 1, got {presentations}")
+    check_settings(ann_density, presentations)
     if conventions and skip_zero_weights:
         raise BadInput("expected conventions or skip_zero_weights, got both; the other tools count every weight")
     if not isinstance(model, nn.Module):

@@ -86,12 +86,14 @@ def fired_and_multiple(sent: Tensor) -> tuple[Tensor, Tensor]:
     return fired, sent.clamp(max=2).sum(0).double() - fired
 
 
-def magnitudes(x: Tensor, kind: Events) -> Tensor:
-    """|n| of events x = n * quantum. Gradient: of unsigned events that of n itself (1 at 0), of signed ones sign(n)."""
-    n: Any = x
-    if kind.quantum != 1:
-        n = x / kind.quantum
-        n = n + (n.round() - n).detach()
+def magnitudes(x: Tensor, kind: Events, inexact: bool = False) -> Tensor:
+    """|n| of events x = n * quantum, which may be `inexact`.
+
+    Gradient: of unsigned events that of n itself (1 at 0), of signed ones sign(n).
+    """
+    n: Any = x if kind.quantum == 1 else x / kind.quantum
+    if kind.quantum != 1 or inexact:
+        n = n + (n.round() - n).detach() if n.requires_grad else n.round()
     return n.abs() if kind.signed else n
 
 

@@ -81,18 +81,14 @@ class NeuronObserver(nn.Module):
         self.name, self.neuron, self.batch, self.analog, self.layer = name, neuron, batch, analog, layer
 
     def forward(self, y: Tensor) -> NeuronRecord:
-        timed = self.batch.dim == 1
         sent = y.detach() != 0 if self.analog else y.detach().abs()
-        dtype = torch.promote_types(sent.dtype, torch.float32)
-        every = [0, 1] if timed else [self.batch.dim]
-        events = sent.sum(every, dtype=dtype).double()
         updates = 0.0 if self.analog else y.numel() / y.shape[self.batch.dim] * self.batch.folds
-        steps = y.shape[0] if timed else self.batch.folds
+        of_sample, steps = self.batch.by_sample(sent)
         active = fired = multiple = None
         if not torch.is_grad_enabled():
-            active = (sent != 0).sum(every).double()
-            of_sample = sent.sum(0, dtype=dtype) if timed else self.batch.unfolded(sent)
-            fired, multiple = fired_and_multiple(of_sample.movedim(0 if timed else self.batch.dim, 0))
+            active = self.batch.by_sample(sent != 0)[0].sum(0).double()
+            fired, multiple = fired_and_multiple(of_sample)
+        events = of_sample.sum(0, dtype=torch.float64)
         return NeuronRecord(self.name, self.neuron, events, active, fired, multiple, updates, steps, self.layer)
 
 

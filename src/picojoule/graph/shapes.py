@@ -27,12 +27,18 @@ class BatchAxis(NamedTuple):
         rows = rows.flatten(1).sum(1) if rows.dim() > 1 else rows
         return rows.unflatten(0, (self.folds // self.inner, -1, self.inner)).transpose(1, 2).flatten(0, 1)
 
-    def unfolded(self, x: Tensor) -> Tensor:
-        """`x` summed over the steps folded into this axis, which then holds samples alone."""
-        if self.folds == 1:
-            return x
-        outer = self.folds // self.inner
-        return x.unflatten(self.dim, (outer, -1, self.inner)).sum((self.dim, self.dim + 2))
+    def by_sample(self, x: Tensor) -> tuple[Tensor, int]:
+        """`x` with the samples in front, summed over their steps, `[B, ...]` in float32 at least; and how many steps.
+
+        Steps are folded into this axis, or lie on an axis before it.
+        """
+        wide = torch.promote_types(x.dtype, torch.float32)
+        if self.folds == 1 and self.dim == 1:
+            return x.sum(0, dtype=wide), x.shape[0]
+        x = x.movedim(self.dim, 0).to(wide)
+        if self.folds > 1:
+            x = x.unflatten(0, (self.folds // self.inner, -1, self.inner)).sum((0, 2))
+        return x, self.folds
 
 
 def infer_shapes(graph: fx.GraphModule, example: Tensor, batch_dim: int) -> None:

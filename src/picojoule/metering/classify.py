@@ -147,7 +147,8 @@ class Classifier(TorchDispatchMode):
             return False
         weights = any(t.sources and x.dim() > 1 for t, x in zip(tags, operands, strict=True))
         activations = all(t.level > Level.CONST for t in tags)
-        grown = call.results[0].numel() > max(x.numel() for x, t in zip(operands, tags, strict=True) if not t.sources)
+        entered = max(x.numel() for x, t in zip(operands, tags, strict=True) if not t.is_constant)
+        grown = call.results[0].numel() > entered
         return grown and (weights or activations)
 
     def _check_numbers(self, where: str, x: Any) -> None:

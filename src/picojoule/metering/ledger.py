@@ -217,16 +217,10 @@ class Ledger:
             y = y.unflatten(1, (batch.folds // batch.inner, -1, batch.inner)).movedim(2, 1)
             batch = BatchAxis(1, 1)
         sent = (y != 0).to(torch.float32) if tag is None else numbers(y, tag)
-        if batch.folds > 1 or batch.dim != 1:
-            steps, every = batch.folds, [batch.dim]
-            of_sample = sent if batch.folds == 1 else batch.unfolded(sent)
-            of_sample = of_sample if batch.dim == 0 else of_sample.movedim(batch.dim, 0)
-        else:
-            steps, every = y.shape[0], [0, 1]
-            of_sample = sent.sum(0)
+        of_sample, steps = batch.by_sample(sent)
         active = None
         if not self.training and (tag is None or most_of(tag) != 1):
-            active = (sent != 0).sum(every).double()
+            active = batch.by_sample(sent != 0)[0].sum(0).double()
         updates = 0.0 if tag is None else (1 + at_rest) * y.numel() / self.samples
         steps *= 1 + at_rest
         key = (name, layer, of_sample.shape)

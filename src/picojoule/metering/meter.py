@@ -66,9 +66,8 @@ class Meter:
     present time steps of the same samples.
     """
 
-    def __init__(self, session: Session, steps_outside: bool, quick: bool, listen: Callable[[Activity], None] | None):
+    def __init__(self, session: Session, steps_outside: bool, quick: bool):
         self._session, self._steps_outside, self._quick = session, steps_outside, quick
-        self._listen = listen
         self._tags = Tags()
         self._plans: dict[Any, _Plan] = {}
         self._ledger: Ledger | None = None
@@ -251,8 +250,6 @@ class Meter:
                     f"{type(self._session.root).__name__} took another path than in an earlier batch "
                     f"({self._changed}); give quick=False, so that every batch is classified"
                 )
-        if self._listen is not None and not self._steps_outside:
-            self._listen(self.activity())
 
     def _learn(self, classifier: Classifier, output: Any) -> None:
         session = self._session
@@ -289,13 +286,6 @@ class Meter:
         if x.dim() != len(found.tail) + 1:
             x = x.reshape(-1, *found.tail)
         self._ledger.synapses(found.info, found.tag, x, found.batch, found.reach)
-        for probe in self._session.probes:
-            self._show(probe, found, module, x)
-
-    def _show(self, probe: Probe, found: Found, module: nn.Module, x: Tensor) -> None:
-        site = found.call
-        assert site is not None
-        probe.site(site._replace(x=x, output_shape=torch.Size((x.shape[0], *site.output_shape[1:]))))
 
     def _listen_to(self, module: nn.Module, output: Any) -> None:
         assert self._plan is not None and self._ledger is not None
@@ -330,7 +320,6 @@ def meter(
     skip_zero_weights: bool = False,
     quick: bool = True,
     probes: Sequence[Probe] = (),
-    listen: Callable[[Activity], None] | None = None,
 ) -> Any:
     """Count every synaptic operation of any torch model while it is called inside the context.
 
@@ -338,7 +327,7 @@ def meter(
     types whose output is stated to be unit events, or values, rather than followed. `strict` raises
     UncountedLayer at the end of the context, or of a call, when something could not be counted. `steps_outside`
     says that one call is one time step. With `quick=False` every call is classified. Zero weights are synapses
-    unless `skip_zero_weights`. `listen` is called with the Activity of every presentation.
+    unless `skip_zero_weights`. With `probes` every call is classified, too.
 
     The model computes what it computes without the meter; hooks are gone afterwards. Outputs and gradients are the
     same bit by bit. Yields a `Meter`.
@@ -356,7 +345,7 @@ def meter(
         raise BadInput(f"expected initialised parameters, got a lazy {type(model).__name__}; call it once before")
     kinds = [(k, Events(most=1)) for k in spiking] + [(k, Values("declared as values")) for k in values]
     session = Session(model, inputs, batch_dim, kinds, skip_zero_weights, probes)
-    found = Meter(session, steps_outside, quick, listen)
+    found = Meter(session, steps_outside, quick and not probes)
     stance = torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else contextlib.nullcontext()
     with stance:
         found._install()

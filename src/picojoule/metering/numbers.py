@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from picojoule.graph.counting import magnitudes
+from picojoule.kinds import Events
 from picojoule.metering.tag import Level, Tag
 
 
@@ -21,12 +23,9 @@ def numbers(x: Tensor, tag: Tag) -> Tensor:
         return pattern + (x - x.detach()) if x.requires_grad else pattern
     if x.dtype is torch.bool:
         return x
-    n = x if height == 1 else x / height
-    if height != 1 or tag.inexact:
-        n = n + (n.round() - n).detach() if x.requires_grad else n.round()
-    if tag.signed and not (x.requires_grad and bool((n.detach() >= 0).all())):
-        return n.abs()
-    return n
+    n = magnitudes(x, Events(abs(height)), tag.inexact)
+    unsigned = not tag.signed or (x.requires_grad and bool((n.detach() >= 0).all()))
+    return n if unsigned else n.abs()
 
 
 def are_events(x: Tensor, tag: Tag) -> bool:

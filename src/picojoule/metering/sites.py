@@ -21,12 +21,11 @@ from picojoule.metering.tag import Level, Tag, constant, event, graded
 class Found:
     """A site as classification met it in one call: what quick counting needs to count it again."""
 
-    __slots__ = ("info", "tag", "batch", "tail", "reach", "module", "call")
+    __slots__ = ("info", "tag", "batch", "tail", "reach", "module")
 
     def __init__(self, info: SiteInfo, tag: Tag, batch: BatchAxis | None, x: Tensor, reach: Reach):
         self.info, self.tag, self.batch, self.tail, self.reach = info, tag, batch, tuple(x.shape[1:]), reach
         self.module: nn.Module | None = None
-        self.call: SiteCall | None = None
 
     def counts_like(self, other: "Found") -> bool:
         """Whether the other call is counted in the same way."""
@@ -91,11 +90,10 @@ class Sites:
             tag = event(BINARY, born=tag.born, trained=tag.trained)
         frame = self._run.frame
         name = self._site_name(frame, part)
-        biases = part.biases
+        operation, biases = part.operation, part.biases
         if frame is not None and is_linear(frame.module):  # whose bias may be added by an operation of its own
+            operation = type(frame.module).__name__
             biases = sum(p.numel() for n, p in frame.module.named_parameters() if n.endswith("bias"))
-        named = frame is not None and is_linear(frame.module)
-        operation = type(frame.module).__name__ if frame is not None and named else part.operation
         info = self._session.site(name, operation, part.weight.numel(), biases)
         self._run.driver = name
         if tag.level is Level.CONST:
@@ -115,7 +113,6 @@ class Sites:
             module = frame.module if frame is not None and found.module is not None else None
             rest = (reach.fan_out.synapses, axis, part.output, part.window, module)
             seen = SiteCall(name, part.operation, x, part.weight, part.biases > 0, *rest)
-            found.call = seen._replace(x=x[:0].detach())
             for probe in self._session.probes:
                 probe.site(seen)
 
