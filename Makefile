@@ -4,21 +4,25 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OUT ?= runs/digits-$(shell date +%Y%m%d-%H%M%S)
+NATIVE := src/picojoule/kernels/native
+KERNELS := hatch_build.py $(NATIVE)/build.py $(wildcard $(NATIVE)/*.cpp $(NATIVE)/*.h)
 
-.PHONY: help run test tables peers clean
+.PHONY: help run test tables peers bench clean
 
 help:
 	@echo "make run     set up .venv, train and compare on the built-in digits, say where the report is"
 	@echo "make test    set up .venv, then lint, types and tests"
 	@echo "make tables  regenerate the tables in README and docs from results/"
 	@echo "make peers   install other SNN libraries and counters into .peers, compare with them, record what they report"
+	@echo "make bench   time picojoule beside the peers in .peers, record to results/speed.jsonl, write docs/performance.md"
 	@echo "make clean   remove .venv and caches (runs/ is kept)"
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt $(KERNELS)
 	@echo "== setting up $(VENV) (torch for the CPU, about a minute; later calls reuse it)"
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "picojoule needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@$(BIN)/picojoule doctor | grep '^kernels'
 	@touch $@
 
 run: $(READY)
@@ -40,6 +44,7 @@ tables: $(READY)
 	$(BIN)/picojoule report --update results/README.md
 	$(BIN)/picojoule report --update docs/counting.md
 	$(BIN)/picojoule report --update docs/conventions.md
+	$(BIN)/picojoule report --update docs/performance.md
 
 peers:
 	PYTHON="$(PYTHON)" tools/install_peers.sh
@@ -47,6 +52,12 @@ peers:
 	.peers/bin/python -m pytest tests/peers
 	@echo "== recording what they report to results/peers.jsonl"
 	.peers/bin/python tools/run_peers.py
+
+bench:
+	PYTHON="$(PYTHON)" tools/install_peers.sh
+	@echo "== timing every case (CASES=lif,time runs some of them)"
+	.peers/bin/python -m benchmarks.speed $(if $(CASES),--cases $(CASES))
+	.peers/bin/picojoule report --update docs/performance.md
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

@@ -30,7 +30,7 @@ from picojoule.layers import (
     Timewise,
 )
 from picojoule.networks import Network
-from picojoule.neurons import IAF, LIF, surrogate
+from picojoule.neurons import IAF, LIF, CubaLIF, surrogate
 
 IMAGE = (4, 8, 8)
 
@@ -132,6 +132,10 @@ CASES: dict[str, tuple[nn.Module, ...]] = {
     "IAF-learn": after_events(IAF(0.4, v_reset=-0.1, learn_threshold=True)),
     "LIF": after_events(LIF(0.8, 0.3, v_reset=None, v_initial=-0.1, max_events=2)),
     "LIF-learn": after_events(LIF(0.8, 0.3, learn_decay=True, learn_threshold=True)),
+    "CubaLIF": after_events(CubaLIF(0.6, 0.8, 0.3, v_reset=None, v_initial=-0.1, max_events=2)),
+    "CubaLIF-learn": after_events(
+        CubaLIF(0.6, 0.8, 0.3, learn_synaptic_decay=True, learn_decay=True, learn_threshold=True)
+    ),
     "SpikingRNN": (AddTime(), nn.Flatten(2), Repeat(4), SpikingRNN(256, 12, LIF(0.7, 0.5)), MeanReadout()),
     "Timewise": (AddTime(), Timewise(nn.Linear(8, 2))),
 }
@@ -190,9 +194,10 @@ def test_any_convolution_comes_back(tmp_path_factory, out, groups, kernel, strid
         ("arctan", {"alpha": 3.0}),
         ("sigmoid", {"alpha": 2.0}),
         ("s3nn", {"a": 3.0, "b": 0.5}),
+        ("fast_sigmoid", {"slope": 2.0}),
     ],
 )
-@pytest.mark.parametrize("neuron", [LIF, IAF])
+@pytest.mark.parametrize("neuron", [LIF, IAF, CubaLIF])
 def test_surrogates_come_back_with_their_gradient(neuron, name, shape, tmp_path):
     made = network(*after_events(neuron(threshold=6.0, surrogate=surrogate(name, **shape))), MeanReadout())
     back = assert_comes_back(made, tmp_path / "model.safetensors")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from picojoule.kernels.spike import spike
-from picojoule.neurons.surrogate import arctan, rectangle, s3nn, sigmoid, triangle
+from picojoule.kernels.surrogate import arctan, rectangle, s3nn, sigmoid, triangle
 
 SURROGATES = [triangle, partial(triangle, width=0.5), rectangle, arctan, partial(arctan, alpha=5.0), sigmoid, s3nn]
 

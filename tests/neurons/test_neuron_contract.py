@@ -5,7 +5,7 @@ import torch
 
 from picojoule.errors import BadInput
 from picojoule.kinds import Events
-from picojoule.neurons import IAF, LIF, surrogate
+from picojoule.neurons import IAF, LIF, CubaLIF, surrogate
 
 NEURONS = {
     "lif": lambda: LIF(),
@@ -18,6 +18,10 @@ NEURONS = {
     "lif-arctan": lambda: LIF(0.8, surrogate=surrogate("arctan")),
     "lif-learn": lambda: LIF(0.8, 1.2, learn_decay=True, learn_threshold=True),
     "lif-learn-multi": lambda: LIF(0.8, 0.6, v_reset=None, max_events=3, learn_decay=True, learn_threshold=True),
+    "cuba-lif": lambda: CubaLIF(),
+    "cuba-lif-soft": lambda: CubaLIF(0.5, 0.8, v_reset=None),
+    "cuba-lif-multi": lambda: CubaLIF(0.5, 0.8, 0.4, v_reset=None, max_events=3),
+    "cuba-lif-learn": lambda: CubaLIF(0.7, learn_synaptic_decay=True, learn_decay=True, learn_threshold=True),
     "iaf": lambda: IAF(),
     "iaf-hard": lambda: IAF(0.8, v_reset=0.0),
     "iaf-initial": lambda: IAF(v_initial=0.5),
@@ -89,16 +93,20 @@ def test_a_stream_in_pieces_equals_the_whole(name, cuts):
         events, state = neuron.advance(piece, state)
         pieces.append(events)
     _same(torch.cat(pieces), whole)
-    _same(state.v, after_whole.v)
+    for part, expected in zip(state, after_whole, strict=True):
+        _same(part, expected)
 
 
 @every_neuron
 def test_step_by_step_equals_unroll(name):
     neuron, currents = NEURONS[name](), _currents()
-    state, whole = neuron.initial_state(currents), neuron(currents)
+    state = neuron.initial_state(currents)
+    whole, after_whole = neuron.advance(currents, state)
     for current, events in zip(currents, whole, strict=True):
         state, step = neuron.step(state, current)
         _same(step, events)
+    for part, expected in zip(state, after_whole, strict=True):
+        _same(part, expected)
 
 
 @every_neuron
@@ -111,10 +119,11 @@ def test_float32_and_float64_agree(name, shape):
 
 
 @every_neuron
-def test_bfloat16_stays_bfloat16(name):
+def test_bfloat16_currents_give_bfloat16_events_of_a_float32_membrane(name):
     neuron, currents = NEURONS[name](), _currents(dtype=torch.bfloat16)
     events, state = neuron.advance(currents, neuron.initial_state(currents))
-    assert events.dtype == torch.bfloat16 and state.v.dtype == torch.bfloat16
+    assert events.dtype == torch.bfloat16 and state.v.dtype == torch.float32
+    _same(events.float(), neuron(currents.float()))
 
 
 @every_neuron
@@ -132,27 +141,32 @@ def test_agrees_with_a_plain_loop(name):
     neuron, currents = NEURONS[name]().double(), _currents(dtype=torch.float64)
     decay, threshold = _numbers(neuron)
     with torch.no_grad():
+        synaptic_decay = float(neuron.synaptic_decay) if isinstance(neuron, CubaLIF) else 0.0
         events, state = neuron.advance(currents, neuron.initial_state(currents))
     for b in range(BATCH):
-        for i in range(4):
-            v = neuron.v_initial
+        for j in range(4):
+            v, i = neuron.v_initial, 0.0
             for t in range(STEPS):
-                v = decay * v + currents[t, b, i].item()
+                i = synaptic_decay * i + currents[t, b, j].item()
+                v = decay * v + i
                 n = sum(v >= k * threshold for k in range(1, neuron.max_events + 1))
-                assert events[t, b, i].item() == n, (t, b, i)
+                assert events[t, b, j].item() == n, (t, b, j)
                 if n:
                     v = v - n * threshold if neuron.v_reset is None else neuron.v_reset
-            assert state.v[b, i].item() == pytest.approx(v, abs=1e-12)
+            assert state.v[b, j].item() == pytest.approx(v, abs=1e-12)
+            if isinstance(neuron, CubaLIF):
+                assert state.i[b, j].item() == pytest.approx(i, abs=1e-12)
 
 
 @every_neuron
 def test_does_not_write_into_its_input_or_state(name):
     neuron, currents = NEURONS[name](), _currents()
     state = neuron.initial_state(currents)
-    kept, kept_v = currents.clone(), state.v.clone()
+    kept, kept_state = currents.clone(), [part.clone() for part in state]
     neuron.advance(currents, state)
     _same(currents, kept)
-    _same(state.v, kept_v)
+    for part, expected in zip(state, kept_state, strict=True):
+        _same(part, expected)
 
 
 @pytest.mark.parametrize(
@@ -174,6 +188,12 @@ def test_bad_arguments(arguments, message):
         LIF(**arguments)
 
 
+@pytest.mark.parametrize("synaptic_decay", [0.0, 1.0, -0.5, float("nan")])
+def test_a_bad_synaptic_decay(synaptic_decay):
+    with pytest.raises(BadInput, match=r"expected 0 < synaptic_decay < 1, got"):
+        CubaLIF(synaptic_decay)
+
+
 @pytest.mark.parametrize("shape", [(), (3,), (3, 4), (0, 2, 3)])
 def test_bad_currents(shape):
     with pytest.raises(BadInput, match=r"expected currents \[T, B, \.\.\.\]"):
@@ -191,6 +211,22 @@ def test_learned_values_start_where_asked_and_stay_in_range():
     assert not list(LIF().parameters()) and len(list(IAF(learn_threshold=True).parameters())) == 1
 
 
+def test_a_learned_synaptic_decay_starts_where_asked_and_stays_in_range():
+    neuron = CubaLIF(0.7, learn_synaptic_decay=True)
+    (parameter,) = neuron.parameters()
+    with torch.no_grad():
+        assert float(neuron.synaptic_decay) == pytest.approx(0.7)
+        parameter.sub_(3)
+        assert 0 < float(neuron.synaptic_decay) < 0.2
+    assert not list(CubaLIF().parameters())
+
+
+def test_without_memory_the_synaptic_current_is_the_input():
+    currents = _currents()
+    _same(CubaLIF(1e-30, 0.6)(currents), LIF(0.6)(currents))
+
+
 def test_repr_names_its_values():
     assert "decay=0.9" in repr(LIF(0.9)) and "decay=0.8" in repr(LIF(0.8, learn_decay=True))
     assert "threshold=2" in repr(IAF(2.0))
+    assert "synaptic_decay=0.7, decay=0.9" in repr(CubaLIF(0.7, learn_synaptic_decay=True))

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from picojoule.kernels.native.library import using
 from picojoule.neurons import IAF, LIF, unroll
 from picojoule.neurons.unroll import stack_time
 
@@ -21,7 +22,8 @@ def _backward_nodes(output: torch.Tensor) -> list[str]:
 def test_backward_is_linear_in_time(neuron):
     sizes = []
     for steps in (4, 8, 16):
-        names = _backward_nodes(neuron(torch.rand(steps, 2, 3, requires_grad=True)))
+        with using("reference"):
+            names = _backward_nodes(neuron(torch.rand(steps, 2, 3, requires_grad=True)))
         assert not any("Select" in name or "Slice" in name or "Index" in name for name in names)
         assert sum("Unbind" in name for name in names) == 1
         sizes.append(len(names))

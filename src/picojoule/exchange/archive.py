@@ -31,7 +31,7 @@ from picojoule.layers import (
     Timewise,
 )
 from picojoule.networks import Network
-from picojoule.neurons import IAF, LIF, surrogate
+from picojoule.neurons import IAF, LIF, CubaLIF, surrogate
 
 VERSION = 1
 
@@ -72,6 +72,7 @@ _LAYERS: dict[type[nn.Module], tuple[str, ...]] = {
     QuantisedReLU: ("scale", "levels"),
     IAF: _LIF,
     LIF: _LIF,
+    CubaLIF: _LIF,
     SpikingRNN: (),
     Timewise: (),
 }
@@ -160,6 +161,9 @@ def describe_layer(layer: nn.Module, name: str) -> dict[str, Any]:
         arguments |= {"threshold": float(layer.threshold), "learn_threshold": layer.threshold_log is not None}
         if not isinstance(layer, IAF):
             arguments |= {"decay": float(layer.decay), "learn_decay": layer.decay_logit is not None}
+        if isinstance(layer, CubaLIF):
+            arguments["synaptic_decay"] = float(layer.synaptic_decay)
+            arguments["learn_synaptic_decay"] = layer.synaptic_decay_logit is not None
         described["surrogate"] = _describe_surrogate(layer.surrogate, name)
     if isinstance(layer, Timewise):
         described["layer"] = describe_layer(layer.layer, name)

@@ -12,6 +12,7 @@ from picojoule.data import NAMES, load
 from picojoule.errors import BadInput
 from picojoule.experiment.power import Found, find_nvml, find_rapl
 from picojoule.experiment.record import provenance
+from picojoule.kernels.native.library import built_with, status
 
 
 def findings(data_dir: Path | None = None) -> dict[str, str]:
@@ -26,13 +27,22 @@ def findings(data_dir: Path | None = None) -> dict[str, str]:
         "machine": made["machine"],
         "cuda": cuda,
         "bf16 on this CPU": bf16,
-        "kernels": "reference (pure torch)",
+        "kernels": _kernels(),
+        "kernels: build": built_with(),
         "joules of the CPU": _sensors(find_rapl()),
         "joules of the GPU": _sensors(find_nvml()),
         "plotly": version("plotly"),
         "pillow": version("pillow") if find_spec("PIL") else "not installed (needed for cifar10 sheets)",
     }
     return found | {f"data: {name}": _dataset(name, data_dir) for name in NAMES}
+
+
+def _kernels() -> str:
+    try:
+        active, reason = status()
+    except BadInput as error:
+        return f"none: {error}"
+    return f"{active}: {reason}"
 
 
 def _sensors(found: Found) -> str:

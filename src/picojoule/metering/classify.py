@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from picojoule.errors import BadInput
+from picojoule.kernels.native.library import using
 from picojoule.metering.algebra import join
 from picojoule.metering.batch_rules import axis_in_base, batch_of
 from picojoule.metering.ledger import Ledger
@@ -55,7 +56,10 @@ def _about(func: Any) -> _About:
 
 
 class Classifier(TorchDispatchMode):
-    """One classified pass. Enter it around the model's call; the hooks of the meter keep `run.frames`."""
+    """One classified pass. Enter it around the model's call; the hooks of the meter keep `run.frames`.
+
+    Our own neurons run their reference path meanwhile, in which every operation can be followed.
+    """
 
     def __init__(self, session: Session, tags: Tags, ledger: Ledger):
         super().__init__()
@@ -63,6 +67,15 @@ class Classifier(TorchDispatchMode):
         self.sites, self.populations = Sites(self.run), Populations(self.run)
         self._inner = _Inner(self)
         self._compared: dict[str, int] = {}
+        self._followable = using("reference")
+
+    def __enter__(self) -> "Classifier":
+        self._followable.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        self._followable.__exit__(None, None, None)
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:

@@ -1,8 +1,8 @@
 """Integrate-and-fire neurons."""
 
 from picojoule.kernels.spike import Surrogate
+from picojoule.kernels.surrogate import triangle
 from picojoule.neurons.lif import LIF
-from picojoule.neurons.surrogate import triangle
 
 
 class IAF(LIF):

@@ -2,16 +2,18 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from picojoule.errors import BadInput
 from picojoule.kernels.lif.reference import LIFParameters, LIFState, lif_step
+from picojoule.kernels.native import integrate_and_fire
 from picojoule.kernels.spike import Surrogate
+from picojoule.kernels.surrogate import triangle
 from picojoule.kinds import Events
 from picojoule.neurons.neuron import Neuron, check_currents
-from picojoule.neurons.surrogate import triangle
 
 
 class LIF(Neuron):
@@ -25,7 +27,7 @@ class LIF(Neuron):
         max_events: events a neuron may emit per step (1: spikes).
         learn_decay, learn_threshold: make them trainable scalars; training keeps decay in (0, 1) and the
             threshold positive.
-        surrogate: derivative of the spike (`picojoule.neurons.surrogate`).
+        surrogate: derivative of the spike (`picojoule.kernels.surrogate`).
     """
 
     def __init__(
@@ -72,13 +74,29 @@ class LIF(Neuron):
         """The potential at which an event is emitted."""
         return self._threshold if self.threshold_log is None else torch.exp(self.threshold_log)
 
-    def initial_state(self, x: Tensor) -> LIFState:
+    def initial_state(self, x: Tensor) -> Any:
         check_currents(x)
-        return LIFState(torch.full_like(x[0], self.v_initial))  # keeps the memory layout of x
+        dtype = integrate_and_fire.state_dtype(x.dtype)
+        return LIFState(torch.full_like(x[0], self.v_initial, dtype=dtype))  # keeps the memory layout of x
 
-    def step_function(self) -> Callable[[LIFState, Tensor], tuple[LIFState, Tensor]]:
-        p = LIFParameters(self.decay, self.threshold, self.v_reset, self.max_events, self.surrogate)
+    def step_function(self) -> Callable[[Any, Tensor], tuple[Any, Tensor]]:
+        p = self.step_parameters()
         return lambda state, current: lif_step(state, current, p)
+
+    def unroll(self, state: Any, currents: Tensor) -> tuple[Any, Tensor]:
+        p = self.step_parameters()
+        if not integrate_and_fire.serves(currents, p, *state):
+            return super().unroll(state, currents)
+        return self.unroll_in_kernel(state, currents, p)
+
+    def unroll_in_kernel(self, state: Any, currents: Tensor, p: LIFParameters) -> tuple[Any, Tensor]:
+        """`unroll` by the compiled kernel, where it serves such currents and parameters."""
+        after = integrate_and_fire.unroll(currents, state.v, p)
+        return LIFState(after.v), after.events
+
+    def step_parameters(self) -> LIFParameters:
+        """What `lif_step` needs beside state and current."""
+        return LIFParameters(self.decay, self.threshold, self.v_reset, self.max_events, self.surrogate)
 
     def extra_repr(self) -> str:
         with torch.no_grad():

@@ -31,7 +31,8 @@ class LIFParameters(NamedTuple):
 def lif_step(state: LIFState, current: Tensor, p: LIFParameters) -> tuple[LIFState, Tensor]:
     """One time step: `v <- decay * v + current`, events where v reaches the threshold, then the reset.
 
-    `current` is `[B, *N]`; the events, of the same shape, are integers 0..max_events in current's dtype.
+    `current` is `[B, *N]`; the events, of the same shape, are integers 0..max_events in current's dtype. The
+    arithmetic runs in the wider dtype of state and current (float32 for 16-bit currents, see `LIF.initial_state`).
     Event k of a step is fired when `v >= k * threshold`. In the reset the events are constants to autograd.
     """
     v = p.decay * state.v + current
@@ -43,4 +44,4 @@ def lif_step(state: LIFState, current: Tensor, p: LIFParameters) -> tuple[LIFSta
         v = v - fired * p.threshold
     else:
         v = torch.where(fired > 0, p.v_reset, v)
-    return LIFState(v), events
+    return LIFState(v), events.to(current.dtype)

@@ -4,6 +4,7 @@ import ctypes
 import sys
 
 _MMAP_MAX, _TRIM_THRESHOLD = -4, -1
+_reused = False
 
 
 def reuse_pages() -> bool:
@@ -12,10 +13,17 @@ def reuse_pages() -> bool:
     By default every tensor above 32 MiB is mapped and unmapped anew, and its page faults cost more than the
     arithmetic. Process-wide and for good; memory is returned to the system only beyond 2 GiB.
     """
+    global _reused
     if not sys.platform.startswith("linux"):
         return False
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return False
-    return bool(mallopt(_MMAP_MAX, 0)) and bool(mallopt(_TRIM_THRESHOLD, 2**31 - 1))
+    _reused = bool(mallopt(_MMAP_MAX, 0)) and bool(mallopt(_TRIM_THRESHOLD, 2**31 - 1))
+    return _reused
+
+
+def pages_are_reused() -> bool:
+    """Whether `reuse_pages` was called and took effect."""
+    return _reused
