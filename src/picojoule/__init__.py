@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from picojoule.networks import build as build
     from picojoule.neurons import IAF as IAF
     from picojoule.neurons import LIF as LIF
+    from picojoule.neurons import CubaLIF as CubaLIF
+    from picojoule.pages import reuse_pages as reuse_pages
 
 __version__ = "0.1.0"
 
@@ -53,7 +55,8 @@ _HOMES = {
     "picojoule.kinds": ("Events", "Values"),
     "picojoule.metering": ("Meter", "meter"),
     "picojoule.networks": ("Definition", "Network", "build"),
-    "picojoule.neurons": ("IAF", "LIF"),
+    "picojoule.neurons": ("IAF", "LIF", "CubaLIF"),
+    "picojoule.pages": ("reuse_pages",),
 }
 __all__ = sorted(name for names in _HOMES.values() for name in names)  # pyright: ignore[reportUnsupportedDunderAll]
 __getattr__ = lazy(__name__, _HOMES)

@@ -14,8 +14,20 @@ import picojoule
 
 SOURCE = Path(picojoule.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
-LAYERS = ("experiment", "exchange", "energy", "networks", "metering", "graph", "cells", "layers", "neurons", "kernels")
-BASE = {"errors", "kinds", "files", "lazy", "__init__"}
+LAYERS = (
+    "experiment",
+    "exchange",
+    "energy",
+    "execution",
+    "networks",
+    "metering",
+    "graph",
+    "cells",
+    "layers",
+    "neurons",
+    "kernels",
+)
+BASE = {"errors", "kinds", "files", "lazy", "pages", "__init__"}
 MAY_IMPORT = {part: {part, *LAYERS[i + 1 :]} for i, part in enumerate(LAYERS)}
 MAY_IMPORT["experiment"] |= {"data"}
 MAY_IMPORT |= {
@@ -142,7 +154,9 @@ def test_public_names_resolve(name):
     assert name in dir(picojoule)
 
 
-@pytest.mark.parametrize("package", ["data", "networks", "exchange", "report", "layers", "neurons", "cells", "energy"])
+@pytest.mark.parametrize(
+    "package", ["data", "networks", "exchange", "report", "layers", "neurons", "cells", "energy", "execution"]
+)
 def test_names_of_a_package_resolve(package):
     module = import_module(f"picojoule.{package}")
     for name in module.__all__:

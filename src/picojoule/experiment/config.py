@@ -8,7 +8,8 @@ from picojoule.data import NAMES
 from picojoule.errors import BadInput, unknown_name
 from picojoule.networks import ENCODERS, NETWORKS, POOLINGS, READOUTS
 
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = ("fp32", "bf16", "auto")
+SAVED = ("fp32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,13 @@ class Training:
         epochs: Passes over the training images; 60 for digits, else 10.
         lr: Learning rate of Adam, annealed to 0 by a cosine.
         batch_size: Images per step, over all processes; 64 for digits, else 128.
-        precision: fp32, or bf16 (autocast in training; evaluation is always float32).
+        precision: fp32, bf16 (autocast in training; evaluation is always float32), or auto: bf16 where the processor
+            has AMX or the GPU bf16, else fp32. The record says which one ran.
         channels_last: Keep maps in channels-last memory order.
         page_reuse: Let the C allocator keep large pages (Linux; faster for large activations).
+        recompute: Keep less for the backward pass and run layers again there; the same results, slower.
+        compile: Use torch.compile in training and validation; pays in long runs only.
+        save_membranes: Keep membranes for the backward pass in bf16 or fp32 (compiled kernels on the CPU).
         device: Where to run: cpu, cuda, ...; cuda is used when it is there.
         limit_train: Use only the first N training images.
         option: Further options of a method as --option.NAME VALUE, or --option.METHOD:NAME VALUE.
@@ -44,9 +49,12 @@ class Training:
     epochs: int | None = None
     lr: float = 2e-3
     batch_size: int | None = None
-    precision: str = "fp32"
+    precision: str = "auto"
     channels_last: bool = True
     page_reuse: bool = False
+    recompute: bool = False
+    compile: bool = False
+    save_membranes: str | None = None
     device: str | None = None
     limit_train: int | None = None
     option: dict[str, str] = field(default_factory=dict)
@@ -63,6 +71,10 @@ class Training:
                 raise unknown_name(what, name, list(known))
         if self.pool is not None and self.pool not in POOLINGS:
             raise unknown_name("pooling", self.pool, list(POOLINGS))
+        if self.save_membranes is not None and self.save_membranes not in SAVED:
+            raise unknown_name("dtype of saved membranes", self.save_membranes, list(SAVED))
+        if self.compile and self.recompute:
+            raise BadInput("give --compile or --recompute, not both: torch.compile chooses by itself what to recompute")
         # batch norm needs two samples in every step of training
         for name, least in (("timesteps", 1), ("epochs", 1), ("batch_size", 2), ("limit_train", 2)):
             value = getattr(self, name)

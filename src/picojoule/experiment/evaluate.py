@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from picojoule.data import Dataset, Split, intensities
 from picojoule.energy import EnergyReport
@@ -11,8 +11,11 @@ from picojoule.energy.tally import Tally
 from picojoule.experiment.distributed import reduce_tally, share_of
 from picojoule.graph import Observed
 from picojoule.graph.shapes import evaluating
+from picojoule.layers import Bernoulli, Latency, Repeat
 
 EVALUATION_BATCH = 256
+"""Images per batch for one time step."""
+_SMALLEST_BATCH = 16
 
 
 def evaluate(
@@ -24,12 +27,18 @@ def evaluate(
     """
     tally = Tally()
     with torch.no_grad(), evaluating(observed):
-        for rows in share_of(torch.arange(len(split.labels))).split(EVALUATION_BATCH):
+        for rows in share_of(torch.arange(len(split.labels))).split(evaluation_batch(observed)):
             x, y = batch_of(split, rows, data.scale, device)
             output, activity = observed(x)
             tally.add(activity, output, y)
     reduce_tally(tally)
     return tally.report(observed.sites, observed.uncounted, hardware)
+
+
+def evaluation_batch(model: nn.Module) -> int:
+    """Images per batch: the fewer the more time steps they are presented for, so that activations stay in the cache."""
+    makers = (m for m in model.modules() if isinstance(m, Repeat | Bernoulli | Latency))
+    return max(_SMALLEST_BATCH, EVALUATION_BATCH // max((m.timesteps for m in makers), default=1))
 
 
 def batch_of(

@@ -15,7 +15,7 @@ import picojoule
 from picojoule.data import Dataset
 from picojoule.errors import BadInput
 from picojoule.exchange import Declaration
-from picojoule.experiment.evaluate import EVALUATION_BATCH, batch_of
+from picojoule.experiment.evaluate import batch_of, evaluation_batch
 from picojoule.graph.shapes import evaluating
 from picojoule.kinds import Values
 from picojoule.metering import KeptState
@@ -39,7 +39,7 @@ class Feed:
 
     def batches(self, *, labelled: bool, progress: bool = False) -> Iterator[Any]:
         """The whole split."""
-        parts = torch.arange(self.samples).split(EVALUATION_BATCH)
+        parts = torch.arange(self.samples).split(evaluation_batch(self._model))
         for rows in _bar(parts, f"measuring {self._name}") if progress else parts:
             x, y = self.batch(rows)
             yield (x, y) if labelled else x

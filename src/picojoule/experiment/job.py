@@ -3,21 +3,28 @@
 import hashlib
 import json
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from picojoule.data import Dataset
+from picojoule.execution import fast_precision
 from picojoule.experiment.config import Training
 from picojoule.experiment.method import Method
 from picojoule.networks import Definition
 
+_SAME_RESULT = ("option", "page_reuse", "recompute")
+"""Settings that change no number of a run; options are in the fingerprint by method."""
+
 
 @dataclass(frozen=True)
 class Setting:
-    """What all runs of one table share: data, settings, where results go, and until when to work."""
+    """What all runs of one table share: data, settings, where results go, and until when to work.
+
+    A precision of "auto" is decided here, so that records and fingerprints name what ran.
+    """
 
     data: Dataset
     training: Training
@@ -26,6 +33,10 @@ class Setting:
     device: torch.device
     quiet: bool = False
     deadline: float = math.inf
+
+    def __post_init__(self) -> None:
+        if self.training.precision == "auto":
+            object.__setattr__(self, "training", replace(self.training, precision=fast_precision(self.device)))
 
     def definition(self, method: Method) -> Definition:
         """The network that a method deploys."""
@@ -67,7 +78,7 @@ class Job:
         """Names the run by everything that decides its result."""
         setting = self.setting
         decides = {
-            "config": {k: v for k, v in setting.training.as_json().items() if k not in ("option", "page_reuse")},
+            "config": {k: v for k, v in setting.training.as_json().items() if k not in _SAME_RESULT},
             "pool": setting.pool,
             "options": self.options,
             "train": len(setting.data.train.labels),

@@ -2,13 +2,16 @@
 
 import math
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from picojoule.data import intensities
 from picojoule.errors import FailedRun
+from picojoule.execution import fused, recomputed
 from picojoule.experiment.checkpoint import load_checkpoint, save_checkpoint
 from picojoule.experiment.distributed import (
     any_process,
@@ -24,6 +27,7 @@ from picojoule.experiment.job import Job
 from picojoule.experiment.method import Phase, Progress
 from picojoule.experiment.progress import Progressbar
 from picojoule.graph import observe
+from picojoule.kernels.saved import membranes_saved_in
 from picojoule.networks.network import Network
 
 CHECKPOINT_FILE = "checkpoint.pt"
@@ -69,9 +73,22 @@ class Trainer:
         self._sums: dict[str, float] = {}
         self._started = self._saved = time.monotonic()
         example = intensities(self._data.train.images[:1], self._data.scale).to(self._device)
-        self._observed = observe(network, example)
-        self._model = parallel(self._observed if job.method.observes else network, self._device)
+        self._observed = self._compiled(fused(observe(network, example)))
+        self._model = parallel(self._trained(self._observed), self._device)
         self._optimiser = torch.optim.Adam(network.parameters(), training.lr)
+
+    def _trained(self, observed: nn.Module) -> nn.Module:
+        """What training calls."""
+        model = observed if self._method.observes else self._compiled(fused(self._network))
+        return recomputed(model) if self._training.recompute else model
+
+    def _compiled(self, model: Any) -> Any:
+        """The model itself unless asked otherwise; each shape compiled for itself, so that a run can be repeated."""
+        return torch.compile(model, dynamic=False) if self._training.compile else model
+
+    def _membranes(self) -> AbstractContextManager[None]:
+        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}.get(self._training.save_membranes or "")
+        return nullcontext() if dtype is None else membranes_saved_in(dtype)
 
     def run(self) -> tuple[Network, list[dict[str, float]], float]:
         """The network at the selected checkpoint, the history of the epochs, and the seconds spent."""
@@ -103,7 +120,8 @@ class Trainer:
         while self._at.step < len(batches):
             rows = batches[self._at.step]
             self._set_rate(phase, progress, len(batches))
-            self._step(rows, phase, progress)
+            with self._membranes():
+                self._step(rows, phase, progress)
             self._at.step += 1
             self._bar.advance(progress, self._at.step, len(batches), self._sums)
             self._save_if_due()

@@ -8,6 +8,7 @@ import torch
 from picojoule.data import intensities
 from picojoule.errors import BadInput
 from picojoule.exchange.archive import load_model, save_model
+from picojoule.execution import fused
 from picojoule.experiment.distributed import barrier, rank
 from picojoule.experiment.evaluate import calibration_batches, evaluate
 from picojoule.experiment.job import Job
@@ -77,7 +78,7 @@ def _record(job: Job, network: Network) -> Record:
     setting, method, definition = job.setting, job.method, job.definition
     data = setting.data
     example = intensities(data.test.images[:1], data.scale).to(setting.device)
-    observed = observe(network, example, strict=True)
+    observed = fused(observe(network, example, strict=True))
     validation = evaluate(observed, data.validation, data, setting.device, [])
     report = evaluate(observed, data.test, data, setting.device, list(PRICED))
     return {

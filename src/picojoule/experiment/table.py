@@ -11,13 +11,16 @@ from picojoule.errors import BadInput
 from picojoule.experiment.config import Training
 from picojoule.experiment.distributed import barrier, join_processes, leave_processes, processes_asked, rank
 from picojoule.experiment.job import Job, Setting
-from picojoule.experiment.memory import reuse_pages
 from picojoule.experiment.method import Method
 from picojoule.experiment.record import Record, provenance, read_lines, write_records
 from picojoule.experiment.run import run
 from picojoule.experiment.selection import mark_chosen
 from picojoule.files import sweep, writable_folder
+from picojoule.kernels.native.library import status
+from picojoule.pages import reuse_pages
 
+_BEFORE = {"compile": False}
+"""What records ran with that are older than the setting."""
 MakeMethod = Callable[[str], list[Method]]
 """The method of a name, once for every strength asked for."""
 
@@ -52,6 +55,7 @@ def run_table(
             method.build(setting.definition(method))
     if (training.batch_size or 0) < 2 * processes_asked():
         raise BadInput(f"expected --batch-size of at least 2 per process, got {training.batch_size}")
+    _check_tools(training, device)
     if training.page_reuse:
         reuse_pages()
     join_processes(device)
@@ -82,10 +86,22 @@ def _run_all(methods: list[Method], setting: Setting, seeds: tuple[int, ...]) ->
 def _of_this_table(path: Path, setting: Setting) -> list[Record]:
     """The records that the table holds already. Raises BadInput if they were made with other settings."""
     found = read_lines(path)
-    same = ("data", "network", "encoder", "readout", "epochs", "lr", "batch_size", "precision", "limit_train")
+    same = (
+        "data",
+        "network",
+        "encoder",
+        "readout",
+        "epochs",
+        "lr",
+        "batch_size",
+        "precision",
+        "compile",
+        "save_membranes",
+        "limit_train",
+    )
     config = setting.training.as_json()
     for record in found:
-        differing = [key for key in same if record["config"].get(key) != config[key]]
+        differing = [key for key in same if record["config"].get(key, _BEFORE.get(key)) != config[key]]
         differing += ["pool"] if record["pool"] != setting.pool else []
         if differing:
             raise BadInput(
@@ -116,6 +132,20 @@ def pick_device(name: str | None) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise BadInput(f"cannot use --device {name}: {str(error).splitlines()[0]}") from None
     return device
+
+
+def _check_tools(training: Training, device: torch.device) -> None:
+    """Raise BadInput if the machine lacks what a setting needs."""
+    if training.save_membranes is not None and (device.type != "cpu" or status().active == "reference"):
+        raise BadInput(f"--save-membranes needs the compiled kernels on the CPU ({status().reason}); leave it out")
+    if training.compile and device.type == "cpu":
+        from torch._inductor.cpp_builder import get_cpp_compiler  # takes a second to import
+        from torch._inductor.exc import InvalidCxxCompiler
+
+        try:
+            get_cpp_compiler()
+        except InvalidCxxCompiler:
+            raise BadInput("--compile needs a C++ compiler such as g++; install one or leave it out") from None
 
 
 def _with_parents(names: list[str], make: MakeMethod) -> list[str]:

@@ -46,6 +46,10 @@ class Observed(nn.Module):
         self.sites, self.uncounted = tuple(sites), tuple(uncounted)
         self._batch_dim = batch_dim
 
+    def with_graph(self, graph: fx.GraphModule) -> "Observed":
+        """The same observation of another form of the graph."""
+        return Observed(graph, self.sites, self.uncounted, self._batch_dim)
+
     def forward(self, x: Tensor) -> tuple[Any, Activity]:
         output, synapses, neurons = self.graph_module(x)
         return output, Activity(synapses, neurons, x.shape[self._batch_dim])

@@ -84,9 +84,17 @@ class NeuronObserver(nn.Module):
         sent = y.detach() != 0 if self.analog else y.detach().abs()
         updates = 0.0 if self.analog else y.numel() / y.shape[self.batch.dim] * self.batch.folds
         of_sample, steps = self.batch.by_sample(sent)
-        active = fired = multiple = None
-        if not torch.is_grad_enabled():
-            active = self.batch.by_sample(sent != 0)[0].sum(0).double()
+        active = None if torch.is_grad_enabled() else self.batch.by_sample(sent != 0)[0]
+        return self._record(of_sample, active, updates, steps)
+
+    def of_counts(self, sent: Tensor, steps: int) -> NeuronRecord:
+        """The record of neurons that sent `sent` unit events `[B, *N]` over `steps` steps, one in a step at most."""
+        return self._record(sent, None if torch.is_grad_enabled() else sent, float(steps * sent[0].numel()), steps)
+
+    def _record(self, of_sample: Tensor, active: Tensor | None, updates: float, steps: int) -> NeuronRecord:
+        fired = multiple = None
+        if active is not None:
+            active = active.sum(0).double()
             fired, multiple = fired_and_multiple(of_sample)
         events = of_sample.sum(0, dtype=torch.float64)
         return NeuronRecord(self.name, self.neuron, events, active, fired, multiple, updates, steps, self.layer)

@@ -11,6 +11,7 @@ from picojoule.report.benchmark import benchmark_table
 from picojoule.report.columns import PARETO_MARK, PARETO_NOTE, Column, table_columns
 from picojoule.report.load import Record, read_records
 from picojoule.report.peers import peers_table
+from picojoule.report.speed import speed_table
 from picojoule.report.summary import Row, scope, summarise
 
 TABLE = re.compile(r"(<!-- table: *(?P<path>[^>]+?) *-->\n)(?P<body>.*?)(<!-- end table -->)", re.DOTALL)
@@ -41,7 +42,8 @@ def update_tables(markdown_path: str | Path, root: str | Path) -> bool:
     """Write the tables of a Markdown file anew, from the records that its markers name; True if one changed.
 
     A table stands between `<!-- table: results/x.jsonl -->` and `<!-- end table -->`, each on its own
-    line; paths are relative to `root`. Raises BadInput for a marker without its end, or bad records.
+    line; paths are relative to `root`, and `results/x.jsonl#lif` is the case `lif` of recorded speeds. Raises
+    BadInput for a marker without its end, or bad records.
     """
     path = Path(markdown_path)
     old = path.read_text(encoding="utf-8")
@@ -55,7 +57,8 @@ def update_tables(markdown_path: str | Path, root: str | Path) -> bool:
 
 
 def _table_of(path: str, root: str | Path) -> str:
-    """The table for what the records in a file are: numbers of counters, a benchmark, or runs."""
+    """The table for what the records in a file are: numbers of counters, speeds, a benchmark, or runs."""
+    path, _, part = path.partition("#")
     file = Path(root) / path
     lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
     try:
@@ -64,6 +67,8 @@ def _table_of(path: str, root: str | Path) -> str:
         records = []
     if records and all("per_sample" in r for r in records):
         return peers_table(records)
+    if part and (not lines or (records and all(r.get("benchmark") == "speed" for r in records))):
+        return speed_table(records, part)
     if records and all("benchmark" in r for r in records):
         return benchmark_table(records)
     return markdown_table(read_records(file))

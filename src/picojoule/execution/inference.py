@@ -1,0 +1,55 @@
+"""Inference at full speed: norms folded into weights, parts fused, channels last, time in blocks, bf16 if asked for."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from picojoule.errors import BadInput, unknown_name
+from picojoule.execution.blocks import in_time_blocks
+from picojoule.execution.fuse import fused
+from picojoule.execution.precision import fast_precision
+from picojoule.graph.passes import copied, fold_batch_norm
+from picojoule.networks import Network
+
+_PRECISIONS = ("fp32", "bf16", "auto")
+
+
+class Fast(nn.Module):
+    """What `fast` makes: from images `[B, *input_shape]` to scores `[B, classes]` in float32, without gradients."""
+
+    def __init__(self, network: Network, precision: str, steps: int | Literal["auto"]):
+        super().__init__()
+        self.precision = precision
+        if precision == "bf16":
+            for module in network.modules():
+                if any(p.dim() > 1 for p in module.parameters(recurse=False)):
+                    module.to(torch.bfloat16)
+        self.network = in_time_blocks(fused(network), steps).eval()
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        dtype = torch.bfloat16 if self.precision == "bf16" else x.dtype
+        layout = torch.channels_last if x.dim() == 4 else torch.preserve_format
+        return self.network(x.to(dtype=dtype, memory_format=layout)).float()
+
+
+def fast(network: Network, precision: str = "fp32", steps: int | Literal["auto"] = "auto") -> Fast:
+    """A copy of `network` for inference, with weights of its own.
+
+    Batch norms become part of the weights before them, neurons and pools run in one kernel, maps lie channels-last,
+    and time runs in blocks that fit the cache (`steps` of them, see `in_time_blocks`). Scores equal those of `network`
+    up to rounding; a neuron within a rounding error of its threshold can fire a step earlier or later. `precision` is
+    "fp32", "bf16" (weights and currents rounded to bfloat16, membranes in float32) or "auto" (bf16 where the processor
+    multiplies it in hardware). Raises BadInput for another precision.
+    """
+    if precision not in _PRECISIONS:
+        raise unknown_name("precision", precision, list(_PRECISIONS))
+    try:
+        graph = fold_batch_norm(network.graph_module)
+    except BadInput:
+        graph = copied(network.graph_module)  # a norm that does not follow a weight layer stays
+    twin = Network(graph, network.input_shape, network.classes)
+    twin.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    device = next((p.device for p in network.parameters()), torch.device("cpu"))
+    return Fast(twin, fast_precision(device) if precision == "auto" else precision, steps)
