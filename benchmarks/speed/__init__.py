@@ -1,0 +1,1 @@
+"""The speed of picojoule beside its peers, in one interleaved run: `python -m benchmarks.speed`."""
