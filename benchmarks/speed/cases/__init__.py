@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from ..case import Case
-from . import conv_train, counting, epochs, lif, linear_lif, steps, vgg_inference
+from . import blocks, conv_train, counting, epochs, lif, linear_lif, memory, steps, vgg_inference
 
 CASES: dict[str, Callable[[bool], list[Case]]] = {
     "lif": lif.cases,
@@ -12,6 +12,8 @@ CASES: dict[str, Callable[[bool], list[Case]]] = {
     "vgg-inference": vgg_inference.cases,
     "counting": counting.cases,
     "time": steps.cases,
+    "memory": memory.cases,
+    "blocks": blocks.cases,
     "epochs": epochs.cases,
 }
 """Each makes the settings of a case; its argument asks for small sizes that only show that it runs."""

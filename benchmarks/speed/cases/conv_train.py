@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import picojoule as pj
-from picojoule.execution.fuse import fused
+from picojoule.execution import fused
 from picojoule.layers import AddTime, MeanReadout, Repeat, Timewise
 
 from ..case import Case, Implementation, Step, Target, Work

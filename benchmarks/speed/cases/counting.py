@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 import picojoule as pj
+from picojoule.execution import fused
 
 from ..case import Case, Implementation, Step, Target
 from ..training import Images, seeded, training_step
@@ -43,7 +44,7 @@ def _step(data: Images, network: str, training: bool, counted: bool) -> Step:
     definition = pj.Definition(network, (1, SIDE, SIDE), CLASSES, timesteps=TIMESTEPS)
     net = seeded(lambda: pj.build(definition, pj.LIF)).to(memory_format=torch.channels_last)
     x = data.x.contiguous(memory_format=torch.channels_last)
-    model = pj.observe(net, x) if counted else net
+    model = fused(pj.observe(net, x) if counted else net)
 
     def scores() -> Tensor:
         if not counted:

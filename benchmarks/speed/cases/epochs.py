@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import picojoule as pj
+from picojoule.execution import fused
 from picojoule.kernels.native.library import using
 from picojoule.layers import MeanReadout
 
@@ -49,7 +50,7 @@ def _case(setting: str, shape: str, batch: int, data: Callable[[], Images], make
         data=data,
         implementations=(
             Implementation("before: reference path", partial(_under, make, lambda: using("reference")), scale=batches),
-            Implementation("after: kernels", partial(_under, make, nullcontext), scale=batches),
+            Implementation("after: kernels, fused", partial(_under, make, nullcontext), scale=batches),
         ),
         reference="before: reference path",
         per="epoch",
@@ -78,7 +79,8 @@ def _cnn7(timesteps: int, data: Images) -> Step:
     definition = pj.Definition("cnn7", (1, SIDE, SIDE), CLASSES, timesteps=timesteps)
     net = seeded(lambda: pj.build(definition, pj.LIF)).to(memory_format=torch.channels_last)
     x = data.x.contiguous(memory_format=torch.channels_last)
-    return training_step(lambda: net(x), net, data.labels)
+    model = fused(net)  # part by part where the reference path runs
+    return training_step(lambda: model(x), net, data.labels)
 
 
 def _pixels(data: Images) -> Step:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import picojoule as pj
+from picojoule.execution import fast
 from picojoule.layers import AddTime, MeanReadout, Repeat, Timewise
 
 from ..case import Case, Implementation, Step, Target, Work
@@ -38,11 +39,16 @@ def cases(quick: bool) -> list[Case]:
             data=lambda: _data(timesteps),
             implementations=(
                 Implementation("picojoule", lambda data: _picojoule(data, timesteps)),
+                Implementation("picojoule fast", lambda data: _fast(data, timesteps, "fp32")),
+                Implementation("picojoule fast bf16", lambda data: _fast(data, timesteps, "bf16"), precision="bf16"),
                 Implementation("step by step, eager torch", lambda data: _step_by_step(data, timesteps), "torch"),
                 Implementation("SpikingJelly", lambda data: _spikingjelly(data, timesteps), "spikingjelly"),
             ),
             reference="step by step, eager torch",
-            targets=(Target("picojoule", "faster", 6.0, "step by step, eager torch"),),
+            targets=tuple(
+                Target(name, "faster", 6.0, "step by step, eager torch")
+                for name in ("picojoule fast", "picojoule fast bf16")
+            ),
             work=Work(_flops(timesteps), *(size * _elements(timesteps) for size in (12, 6))),
             agree=("picojoule",),
             per="sample",
@@ -126,7 +132,7 @@ def _step(model: nn.Module, run: Callable[[], Tensor]) -> Step:
     return Step(forward, None, lambda: spikes_before(weighted(model)[-1], forward))
 
 
-def _picojoule(data: Data, timesteps: int) -> Step:
+def _network(data: Data, timesteps: int) -> pj.Network:
     *convolutions, readout = _layers()
     parts: list[nn.Module] = [AddTime()]
     for number, (convolution, threshold) in enumerate(zip(convolutions, data.thresholds, strict=True)):
@@ -136,10 +142,18 @@ def _picojoule(data: Data, timesteps: int) -> Step:
         parts.append(pj.IAF(threshold))
         if number in POOLED:
             parts.append(Timewise(nn.AvgPool2d(2)))
-    net = pj.Network(nn.Sequential(*parts, nn.Flatten(2), readout, MeanReadout()), (3, SIDE, SIDE), CLASSES)
-    net = net.to(memory_format=torch.channels_last)
+    return pj.Network(nn.Sequential(*parts, nn.Flatten(2), readout, MeanReadout()), (3, SIDE, SIDE), CLASSES)
+
+
+def _picojoule(data: Data, timesteps: int) -> Step:
+    net = _network(data, timesteps).to(memory_format=torch.channels_last)
     x = data.x.contiguous(memory_format=torch.channels_last)
     return _step(net, lambda: net(x))
+
+
+def _fast(data: Data, timesteps: int, precision: str) -> Step:
+    model = fast(_network(data, timesteps), precision)
+    return _step(model, lambda: model(data.x))
 
 
 def _step_by_step(data: Data, timesteps: int) -> Step:

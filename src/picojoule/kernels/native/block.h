@@ -24,7 +24,7 @@ struct Cut {
 
   Cut(const Block& a, int64_t lanes) {
     const int64_t window = a.pool * a.pool * lanes;
-    const int64_t most = std::min(UNIT, SCRATCH / a.steps);
+    const int64_t most = std::min(UNIT, SCRATCH / std::max<int64_t>(1, a.steps));
     in_row = a.width / a.pool;
     windows = std::clamp<int64_t>(most / window, 1, std::max<int64_t>(in_row, 1));
     rows = a.pool;
@@ -79,7 +79,7 @@ template <class S> struct Stage {
 
   static int64_t rounded(int64_t n) { return (n + WIDTH<C> - 1) / WIDTH<C> * WIDTH<C>; }
   int64_t neurons() const { return cut.rows * cut.windows * a.pool * lanes; }
-  int64_t grain() const { return std::max<int64_t>(1, GRAIN / (a.steps * neurons())); }
+  int64_t grain() const { return std::max<int64_t>(1, GRAIN / std::max<int64_t>(1, a.steps * neurons())); }
 
   // body(pixel of the unit, pixel of the map, window of the unit) for each pixel of a unit, row by row.
   template <class F> void each_pixel(const Unit& unit, F&& body) const {
@@ -114,6 +114,7 @@ template <class S> struct Stage {
   // One step of a unit's neurons: v is updated, event(neuron, channel of window, u, fired) is told of every vector.
   template <class F> void step(const Unit& unit, int64_t t, C* v, F&& event) const {
     const S* y_step = step_of_y(t);
+    const int64_t ahead = pixels * a.channels;
     const C *scale = static_cast<const C*>(a.scale), *shift = static_cast<const C*>(a.shift);
     const int64_t channels = a.channels, lanes = this->lanes;
     const C decay = this->decay, threshold = this->threshold;
@@ -123,6 +124,7 @@ template <class S> struct Stage {
       const S* y = y_step + there * channels;
       C* v_here = v + here * lanes;
       vectors<C>(channels, [=](int64_t c, auto whole) {
+        prefetch(y + ahead + c);
         Vec<C> current = get(y, c, channels, whole);
         if (scale) current = stored<S>(get(scale, c, channels, whole) * current + get(shift, c, channels, whole));
         const Vec<C> potential = decay * load(v_here + c) + current;

@@ -15,7 +15,7 @@ from picojoule.kernels.native.calls import DTYPES, Block, run, slope_of
 from picojoule.kernels.native.integrate_and_fire import state_dtype
 from picojoule.kernels.native.layout import nothing
 from picojoule.kernels.native.library import library
-from picojoule.kernels.native.operators import define
+from picojoule.kernels.native.operators import define, differentiate
 
 
 class Norm(NamedTuple):
@@ -325,4 +325,4 @@ define(
     _backward,
     _fake_backward,
 )
-torch.library.register_autograd("picojoule::norm_fire_pool", _differentiate, setup_context=_setup_context)
+differentiate("norm_fire_pool", _setup_context, _differentiate)

@@ -12,7 +12,7 @@
 
 namespace PICOJOULE_VARIANT {
 
-constexpr int64_t BLOCK = 2048;       // neurons of one block: 8 KiB of state in float
+constexpr int64_t BLOCK = 1024;       // neurons of one block: 4 KiB of state in float
 constexpr int64_t SMALL_BLOCK = 512;  // for few neurons, so that every thread gets some
 constexpr int64_t GRAIN = 1 << 15;    // neuron updates that are worth a thread
 
@@ -88,6 +88,7 @@ template <class S, class U, bool Synaptic> void forward(const Neurons& a) {
       const S* x_row = x + t * a.x_stride + first;
       S* events_row = events + t * a.size + first;
       vectors<C>(n, [&](int64_t j, auto whole) {
+        prefetch(x_row + a.x_stride + j);
         Vec<C> current = get(x_row, j, n, whole);
         if constexpr (Synaptic) {
           current = synaptic_decay * load(i.at + j) + current;
@@ -142,15 +143,17 @@ template <class S, class U, bool Synaptic, bool Learned> void backward(const Neu
 
     for (int64_t t = a.steps - 1; t >= 0; --t) {
       const U* u_row = u_all + t * a.size + first;
+      const S* g_row = a.g_events ? static_cast<const S*>(a.g_events) + t * a.g_events_stride + first : nullptr;
       vectors<C>(n, [&](int64_t j, auto whole) {
+        if (g_row) prefetch(g_row + j);  // on its way while the slopes are computed
         const Vec<C> saved = get(u_row, j, n, whole);
         store(u.at + j, Learned ? saved - threshold : saved);
       });
       const int64_t whole_vectors = (n + WIDTH<C> - 1) / WIDTH<C> * WIDTH<C>;
       slopes_of<C>(Surrogate(a.surrogate), C(a.surrogate_a), C(a.surrogate_b), u.at, slopes.at, whole_vectors);
-      const S* g_row = a.g_events ? static_cast<const S*>(a.g_events) + t * a.g_events_stride + first : nullptr;
       Vec<C> of_decay{}, of_threshold{}, of_synaptic{};
       vectors<C>(n, [&](int64_t j, auto whole) {
+        prefetch(u_row - a.size + j);
         const Mask<C> fired = Learned ? load(u.at + j) >= 0 : fired_of<C>(load(u.at + j));
         const Vec<C> arriving = load(g_v.at + j);
         Vec<C> g_event = load(g_sent.at + j);

@@ -113,6 +113,9 @@ inline void stream(float* to, Vec<float> x) { stream_bits(to, x); }
 inline void stream(double* to, Vec<double> x) { stream_bits(to, x); }
 inline void stream(bf16* to, Vec<float> x) { stream_bits(to, narrow(x)); }
 
+// Starts loading what will be read soon; any address will do.
+inline void prefetch(const void* address) { __builtin_prefetch(address); }
+
 inline void end_of_streams() {
 #if defined(__SSE2__)
   _mm_sfence();
