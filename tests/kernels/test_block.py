@@ -130,6 +130,8 @@ def test_every_variant_in_float32_and_bfloat16(variant):
 def test_from_rest_and_without_counts():
     y, neuron = _maps(SHAPES[0], 3), LIF(0.9)
     rest = block.norm_fire_pool(y, 3, None, torch.zeros(()), neuron.step_parameters(), block.Pool(2))
+    short = block.norm_fire_pool(y, 3, None, torch.zeros(()), neuron.step_parameters(), block.Pool(2), keep=False)
+    assert short.v.numel() == 0 and torch.equal(short.events, rest.events)
     filled = block.norm_fire_pool(y, 3, None, torch.zeros(y.shape[1:]), neuron.step_parameters(), block.Pool(2))
     assert rest.sent.numel() == 0
     assert torch.equal(rest.events, filled.events) and torch.equal(rest.v, filled.v)
@@ -198,4 +200,4 @@ def test_operator_keeps_the_rules_of_torch(normed):
     norm = _norm(y, True) if normed else (None, None, None, None, False)
     arguments = (y, 2, *norm, torch.zeros(2, 4, 4, 3, dtype=torch.float64, requires_grad=True))
     settings = (0.9, 1.0, 0.0, 2, 2.0, 0.0, 2, False)
-    torch.library.opcheck(torch.ops.picojoule.norm_fire_pool.default, (*arguments, *settings, True))
+    torch.library.opcheck(torch.ops.picojoule.norm_fire_pool.default, (*arguments, *settings, True, True))

@@ -38,21 +38,22 @@ class Fused(Stateful):
 
     def forward(self, x: Tensor) -> Any:
         rest = LIFState(torch.tensor(self.neuron.v_initial, dtype=integrate_and_fire.state_dtype(x.dtype)))
-        output, _, records = self._run(x, rest)
+        output, _, records = self._run(x, rest, keep=False)
         return (output, records) if self.observers else output
 
     def initial_state(self, x: Tensor) -> LIFState:
         return self.neuron.initial_state(x)
 
     def advance(self, x: Tensor, state: LIFState) -> tuple[Tensor, LIFState]:
-        output, state, _ = self._run(x, state)
+        output, state, _ = self._run(x, state, keep=True)
         return output, state
 
-    def _run(self, x: Tensor, state: LIFState) -> _Result:
+    def _run(self, x: Tensor, state: LIFState, keep: bool) -> _Result:
         p = self.neuron.step_parameters()
         if self.norm is None and self.pool is None and integrate_and_fire.serves(x, p, *state):
             return self._counted(x, state)
-        return self._in_one(x, state) if block.serves(x, p) and self._fits(x) else self._one_by_one(x, state)
+        served = block.serves(x, p) and self._fits(x)
+        return self._in_one(x, state, keep) if served else self._one_by_one(x, state)
 
     def _fits(self, x: Tensor) -> bool:
         norm: Any = self.norm
@@ -74,7 +75,7 @@ class Fused(Stateful):
         out = integrate_and_fire.unroll(x, state.v, self.neuron.step_parameters(), count=bool(self.observers))
         return out.events, LIFState(out.v), self._records(out.sent, len(x))
 
-    def _in_one(self, x: Tensor, state: LIFState) -> _Result:
+    def _in_one(self, x: Tensor, state: LIFState, keep: bool) -> _Result:
         steps = self.repeat.timesteps if self.repeat else len(x)
         if x.stride(0) == 0 and not x.requires_grad:
             x = x[:1]  # a current that was repeated: every step is the first
@@ -89,6 +90,7 @@ class Fused(Stateful):
             self.neuron.step_parameters(),
             self._windows if tiles else block.Pool(),
             count=bool(self.observers),
+            keep=keep,
         )
         events = out.events.permute(0, 1, 4, 2, 3)
         if self.pool is not None and not tiles:

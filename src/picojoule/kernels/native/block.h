@@ -172,39 +172,55 @@ template <class S> void block_forward(const Block& a) {
   });
 }
 
+// A slope with the sign bit set where the neuron was silent. The kernels' surrogates are never negative.
+template <class C> void signed_slopes_of(const Block& a, C* u, C* slopes, int64_t size) {
+  slopes_of<C>(Surrogate(a.surrogate), C(a.surrogate_a), C(a.surrogate_b), u, slopes, size);
+  for (int64_t j = 0; j < size; j += WIDTH<C>) {
+    const Vec<C> slope = magnitude<C>(load(slopes + j));
+    store(u + j, fired_of<C>(load(u + j)) ? slope : bits_as<Vec<C>>(bits_as<Mask<C>>(slope) | sign_bits<C>()));
+  }
+}
+
 // The largest of a window's events hands its gradient on: to the first event, or the first pixel if there is none.
 enum Window : int32_t { SILENT, WAITING, DONE };
 
-// Gradients of the currents of one group of units: into g_y as they are, and their channel sums into `sums`, which is
-// null without a norm.
-template <class S> void currents_backward(const Stage<S>& stage, int64_t begin, int64_t end, double* sums) {
+// Gradients of the currents of one group of units: into g_y as they are, and their channel sums into `sums`.
+// Maximum: the pool takes the maximum of several pixels. Normed: there is a norm, so sums are asked for.
+template <class S, bool Maximum, bool Normed>
+void currents_backward(const Stage<S>& stage, int64_t begin, int64_t end, double* sums) {
   using C = typename Compute<S>::type;
   const Block& a = stage.a;
   const int64_t neurons = stage.neurons(), lanes = stage.lanes, channels = a.channels, pool = a.pool;
+  const int64_t across = stage.cut.windows * lanes;
   const C *mean = static_cast<const C*>(a.mean), *deviation = static_cast<const C*>(a.deviation);
-  const bool repeated = a.y_steps == 1 && a.steps > 1, maximum = !a.average && pool > 1;
+  const bool repeated = a.y_steps == 1 && a.steps > 1, counted = a.g_sent;
   const C share = a.average ? C(pool * pool) : C(1), decay = stage.decay;
   const Mask<C> hard = stage.hard;
-  Scratch<C> v_row(neurons), u_rows(neurons * a.steps), g_v_row(neurons), g_sent_row(neurons), slopes_row(neurons);
-  Scratch<C> g_windows(stage.cut.windows * lanes), windows(stage.cut.windows * lanes), g_sum_row(repeated ? neurons : 0);
+  Scratch<C> v_row(neurons), slope_rows(neurons * a.steps), slopes_row(neurons), g_v_row(neurons), g_sent_row(neurons);
+  Scratch<C> g_windows(across), state_rows(Maximum ? across * a.steps : 0), g_sum_row(repeated ? neurons : 0);
   Scratch<C> shift_row(lanes), scale_row(lanes);
-  C *const g_v = g_v_row.at, *const g_sent = g_sent_row.at, *const slopes = slopes_row.at, *const g_sum = g_sum_row.at;
-  C *const g_window = g_windows.at, *const state = windows.at, *const of_shift = shift_row.at, *const of_scale = scale_row.at;
+  C *const g_v = g_v_row.at, *const g_sent = g_sent_row.at, *const g_sum = g_sum_row.at;
+  C *const g_window = g_windows.at, *const of_shift = shift_row.at, *const of_scale = scale_row.at;
 
   for (int64_t number = begin; number < end; ++number) {
     const Unit unit(a, stage.cut, number);
     stage.gather(unit, a.v_start, v_row.at);
+    if constexpr (Maximum) std::fill_n(state_rows.at, across * a.steps, C(SILENT));
     for (int64_t t = 0; t < a.steps; ++t) {
-      C* u = u_rows.at + t * neurons;
-      stage.step(unit, t, v_row.at, [=](int64_t j, int64_t, Vec<C> x, Mask<C>) { store(u + j, x); });
+      C *const u = slope_rows.at + t * neurons, *const state = state_rows.at + t * across;
+      stage.step(unit, t, v_row.at, [=](int64_t j, int64_t window, Vec<C> x, Mask<C> fired) {
+        store(u + j, x);
+        if constexpr (Maximum) store(state + window, fired ? broadcast<C>(WAITING) : load(state + window));
+      });
+      signed_slopes_of<C>(a, u, slopes_row.at, neurons);
     }
     stage.gather(unit, a.g_v_end, g_v);
-    stage.gather(unit, a.g_sent, g_sent);
+    if (counted) stage.gather(unit, a.g_sent, g_sent);
     if (repeated) std::fill_n(g_sum, neurons, C(0));
 
     for (int64_t t = a.steps - 1; t >= 0; --t) {
-      const C* u = u_rows.at + t * neurons;
-      slopes_of<C>(Surrogate(a.surrogate), C(a.surrogate_a), C(a.surrogate_b), u, slopes, neurons);
+      const C* slopes = slope_rows.at + t * neurons;
+      C* const state = state_rows.at + t * across;
       const S* g_pooled = static_cast<const S*>(a.g_pooled);
       if (g_pooled) g_pooled += (t * stage.pooled_pixels + unit.pooled) * channels;
       for (int64_t window = 0; window < unit.windows; ++window)
@@ -212,42 +228,36 @@ template <class S> void currents_backward(const Stage<S>& stage, int64_t begin, 
           const Vec<C> g = g_pooled ? get(g_pooled + window * channels, c, channels, whole) : Vec<C>{};
           store(g_window + window * lanes + c, g / share);
         });
-      if (maximum) {
-        std::fill_n(state, unit.windows * lanes, C(SILENT));
-        stage.each_pixel(unit, [=](int64_t here, int64_t, int64_t window) {
-          for (int64_t c = 0; c < lanes; c += WIDTH<C>) {
-            C* const of_window = state + window * lanes + c;
-            const Mask<C> fired = fired_of<C>(load(u + here * lanes + c));
-            store(of_window, fired ? broadcast<C>(WAITING) : load(of_window));
-          }
-        });
-      }
       const S* y_step = stage.step_of_y(t);
       S* const g_y = static_cast<S*>(a.g_y) + (repeated ? 0 : t) * stage.pixels * channels;
-      const bool written = !repeated || t == 0, summed = written && sums;
+      const bool written = !repeated || t == 0;
       stage.each_pixel(unit, [=](int64_t here, int64_t there, int64_t window) {
         const S* y = y_step + there * channels;
         S* const g_row = g_y + there * channels;
         const Mask<C> first = Mask<C>{} - (here == window * pool ? 1 : 0);
         vectors<C>(channels, [=](int64_t c, auto whole) {
           const int64_t j = here * lanes + c, k = window * lanes + c;
-          const Mask<C> fired = fired_of<C>(load(u + j));
+          const Vec<C> signed_slope = load(slopes + j);
+          const Mask<C> fired = bits_as<Mask<C>>(signed_slope) >= 0;
           Vec<C> g_event = load(g_window + k);
-          if (maximum) {
+          if constexpr (Maximum) {
             const Vec<C> before = load(state + k);
             const Mask<C> earliest = fired & (before == C(WAITING));
             store(state + k, earliest ? broadcast<C>(DONE) : before);
             g_event = (earliest | (first & (before == C(SILENT)))) ? g_event : Vec<C>{};
           }
+          if (counted) g_event = g_event + load(g_sent + j);
+          const Vec<C> slope = bits_as<Vec<C>>(bits_as<Mask<C>>(signed_slope) & ~sign_bits<C>());
           const Vec<C> arriving = load(g_v + j);
-          Vec<C> g = (g_event + load(g_sent + j)) * load(slopes + j) + ((fired & hard) ? Vec<C>{} : arriving);
+          Vec<C> g = g_event * slope + ((fired & hard) ? Vec<C>{} : arriving);
           store(g_v + j, decay * g);
           if (repeated) {
             g = g + load(g_sum + j);
             store(g_sum + j, g);
           }
-          if (written) put(g_row, c, channels, g, false, whole);
-          if (summed) {
+          if (!written) return;
+          put(g_row, c, channels, g, false, whole);
+          if constexpr (Normed) {
             const Vec<C> x = get(y, c, channels, whole);
             const Vec<C> normed = (x - get(mean, c, channels, whole)) * get(deviation, c, channels, whole);
             store(of_shift + c, load(of_shift + c) + g);
@@ -257,7 +267,7 @@ template <class S> void currents_backward(const Stage<S>& stage, int64_t begin, 
       });
     }
     stage.scatter(unit, g_v, a.g_v_start);
-    for (int64_t c = 0; sums && c < channels; ++c) {
+    for (int64_t c = 0; Normed && c < channels; ++c) {
       sums[c] += of_shift[c];
       sums[channels + c] += of_scale[c];
       of_shift[c] = of_scale[c] = 0;
@@ -302,9 +312,12 @@ template <class S> void block_backward(const Block& a) {
   const Stage<S> stage(a);
   const int64_t groups = std::min(GROUPS, stage.cut.count), size = 2 * a.channels;
   Scratch<double> sums(a.scale ? groups * size : 0);
+  const auto currents = a.average || a.pool == 1
+                            ? (a.scale ? currents_backward<S, false, true> : currents_backward<S, false, false>)
+                            : (a.scale ? currents_backward<S, true, true> : currents_backward<S, true, false>);
   for_each_block(groups, 1, [&](int64_t group) {
     const int64_t begin = stage.cut.count * group / groups, end = stage.cut.count * (group + 1) / groups;
-    currents_backward(stage, begin, end, a.scale ? sums.at + group * size : nullptr);
+    currents(stage, begin, end, a.scale ? sums.at + group * size : nullptr);
   });
   if (!a.scale) return;
   for (int64_t group = 0; group < groups; ++group)

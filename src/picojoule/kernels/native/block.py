@@ -13,9 +13,8 @@ from picojoule.kernels.lif.reference import LIFParameters
 from picojoule.kernels.native import integrate_and_fire
 from picojoule.kernels.native.calls import DTYPES, Block, run, slope_of
 from picojoule.kernels.native.integrate_and_fire import state_dtype
-from picojoule.kernels.native.layout import nothing
-from picojoule.kernels.native.library import library
-from picojoule.kernels.native.operators import define, differentiate
+from picojoule.kernels.native.library import loaded
+from picojoule.kernels.native.operators import define, differentiate, end_of_derivatives
 
 
 class Norm(NamedTuple):
@@ -31,6 +30,19 @@ class Norm(NamedTuple):
     of_batch: bool
 
 
+class _Neurons(NamedTuple):
+    """The part of the operators' arguments that says what the neurons and the pool do, in their order."""
+
+    decay: float
+    threshold: float
+    v_reset: float | None
+    surrogate: int
+    surrogate_a: float
+    surrogate_b: float
+    pool: int
+    average: bool
+
+
 class Pool(NamedTuple):
     """Pooling over `size` x `size` windows side by side: their maximum, or their average."""
 
@@ -40,7 +52,7 @@ class Pool(NamedTuple):
 
 class Pooled(NamedTuple):
     """Pooled events `[T, B, H / size, W / size, C]`; events of each neuron over time and potentials at the end, both
-    `[B, H, W, C]` (the former empty if not asked for).
+    `[B, H, W, C]`, and both empty if not asked for.
     """
 
     events: Tensor
@@ -54,194 +66,103 @@ def serves(y: Tensor, p: LIFParameters) -> bool:
 
 
 def norm_fire_pool(
-    y: Tensor, steps: int, norm: Norm | None, v: Tensor, p: LIFParameters, pool: Pool, count: bool = False
+    y: Tensor,
+    steps: int,
+    norm: Norm | None,
+    v: Tensor,
+    p: LIFParameters,
+    pool: Pool,
+    *,
+    count: bool = False,
+    keep: bool = True,
 ) -> Pooled:
     """From y `[T, B, H, W, C]`, or `[1, B, H, W, C]` for all `steps` alike, to pooled events.
 
     H and W are multiples of the pool's size. `v`, the potentials at the start, is a number or `[B, H, W, C]`. `count`
-    asks for `sent`, which is differentiable like a sum of events.
+    asks for `sent`, which is differentiable like a sum of events, `keep` for the potentials at the end.
     """
     slope = slope_of(p.surrogate)
     assert slope is not None, "ask `serves` first"
-    weight, bias, mean, deviation, of_batch = norm or (None, None, None, None, False)
-    out = torch.ops.picojoule.norm_fire_pool(
-        y.contiguous(),
-        steps,
-        weight,
-        bias,
-        mean,
-        deviation,
-        of_batch,
-        v,
-        p.decay,
-        p.threshold,
-        p.v_reset,
-        *slope,
-        *pool,
-        count,
-    )
-    return Pooled(*out)
+    parts = norm or (None, None, None, None, False)
+    settings = (p.decay, p.threshold, p.v_reset, *slope, *pool)
+    return Pooled(*torch.ops.picojoule.norm_fire_pool.default(y.contiguous(), steps, *parts, v, *settings, count, keep))
 
 
-def _results(y: Tensor, steps: int, pool: int, count: bool) -> tuple[Tensor, Tensor, Tensor]:
+def _results(y: Tensor, steps: int, pool: int, count: bool, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
     _, samples, height, width, channels = y.shape
-    state = state_dtype(y.dtype)
-    v = torch.empty(samples, height, width, channels, dtype=state, device=y.device)
     pooled = y.new_empty(steps, samples, height // pool, width // pool, channels)
-    return pooled, torch.empty_like(v) if count else nothing(y, state), v
+    return pooled, _step(y, count), _step(y, keep)
 
 
-def _forward(
-    y,
-    steps,
-    weight,
-    bias,
-    mean,
-    deviation,
-    of_batch,
-    v,
-    decay,
-    threshold,
-    v_reset,
-    surrogate,
-    a,
-    b,
-    pool,
-    average,
-    count,
-):
-    pooled, sent, v_end = _results(y, steps, pool, count)
+def _step(y: Tensor, wanted: bool) -> Tensor:
+    """A state of the neurons `[B, H, W, C]`, or nothing."""
+    return torch.empty(y.shape[1:] if wanted else 0, dtype=state_dtype(y.dtype), device=y.device)
+
+
+def _forward(y, steps, weight, bias, mean, deviation, of_batch, v, *settings_and_wishes):
+    *settings, count, keep = settings_and_wishes
+    neurons = _Neurons(*settings)
+    pooled, sent, v_end = results = _results(y, steps, neurons.pool, count, keep)
     scale, shift = _affine(weight, bias, mean, deviation, v_end.dtype)
-    start = _start(v, v_end)
     _run(
         "forward",
         y,
         steps,
-        (decay, threshold, v_reset),
-        (pool, average),
+        neurons,
         scale=scale,
         shift=shift,
-        v_start=start,
-        v_end=v_end,
+        v_start=_start(v, y),
+        v_end=v_end if keep else None,
         pooled=pooled,
         sent=sent if count else None,
     )
-    return pooled, sent, v_end
+    return results
 
 
-def _fake_forward(
-    y,
-    steps,
-    weight,
-    bias,
-    mean,
-    deviation,
-    of_batch,
-    v,
-    decay,
-    threshold,
-    v_reset,
-    surrogate,
-    a,
-    b,
-    pool,
-    average,
-    count,
-):
-    return _results(y, steps, pool, count)
+def _fake_forward(y, steps, weight, bias, mean, deviation, of_batch, v, *settings_and_wishes):
+    *settings, count, keep = settings_and_wishes
+    return _results(y, steps, _Neurons(*settings).pool, count, keep)
 
 
-def _backward(
-    g_pooled,
-    g_sent,
-    g_v,
-    y,
-    steps,
-    weight,
-    bias,
-    mean,
-    deviation,
-    of_batch,
-    v,
-    decay,
-    threshold,
-    v_reset,
-    surrogate,
-    a,
-    b,
-    pool,
-    average,
-):
-    """Gradients of y, weight, bias and v."""
-    g_y, g_weight, g_bias, g_v_start = _gradients(y, weight)
+def _backward(g_pooled, g_sent, g_v, y, steps, weight, bias, mean, deviation, of_batch, v, *settings_and_wish):
+    """Gradients of y, weight, bias and v; the last, if wanted."""
+    *settings, of_start = settings_and_wish
+    g_y, g_weight, g_bias, g_v_start = results = _gradients(y, weight, of_start)
     state = g_v_start.dtype
     scale, shift = _affine(weight, bias, mean, deviation, state)
-    start = _start(v, g_v_start)
-    dense = [
-        None if g is None else g.to(dtype).contiguous()
-        for g, dtype in zip((g_pooled, g_sent, g_v), (y.dtype, state, state), strict=True)
-    ]
-    statistics = [None if s is None else s.to(state).contiguous() for s in (mean, deviation)]
     sums = torch.zeros(2, y.shape[-1], dtype=torch.float64)
     _run(
         "backward",
         y,
         steps,
-        (decay, threshold, v_reset),
-        (pool, average),
-        surrogate=surrogate,
-        surrogate_a=a,
-        surrogate_b=b,
+        _Neurons(*settings),
         batch_statistics=of_batch,
         scale=scale,
         shift=shift,
-        v_start=start,
-        g_pooled=dense[0],
-        g_sent=dense[1],
-        g_v_end=dense[2],
-        mean=statistics[0],
-        deviation=statistics[1],
+        mean=_dense(mean, state),
+        deviation=_dense(deviation, state),
+        v_start=_start(v, y),
+        g_pooled=_dense(g_pooled, y.dtype),
+        g_sent=_dense(g_sent, state),
+        g_v_end=_dense(g_v, state),
         g_y=g_y,
-        g_v_start=g_v_start,
+        g_v_start=g_v_start if of_start else None,
         g_shift=sums[0],
         g_scale=sums[1],
     )
     if weight is not None:
         g_bias.copy_(sums[0])
         g_weight.copy_(sums[1])
-    return g_y, g_weight, g_bias, g_v_start
+    return results
 
 
-def _gradients(y: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    state = state_dtype(y.dtype)
-    affine = (
-        (torch.empty_like(weight), torch.empty_like(weight)) if weight is not None else (y.new_empty(0), y.new_empty(0))
-    )
-    return torch.empty_like(y), *affine, torch.empty(y.shape[1:], dtype=state, device=y.device)
+def _gradients(y: Tensor, weight: Tensor | None, of_start: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    affine = [y.new_empty(0) if weight is None else torch.empty_like(weight) for _ in ("weight", "bias")]
+    return torch.empty_like(y), affine[0], affine[1], _step(y, of_start)
 
 
-def _fake_backward(
-    g_pooled,
-    g_sent,
-    g_v,
-    y,
-    steps,
-    weight,
-    bias,
-    mean,
-    deviation,
-    of_batch,
-    v,
-    decay,
-    threshold,
-    v_reset,
-    surrogate,
-    a,
-    b,
-    pool,
-    average,
-):
-    return _gradients(y, weight)
+def _fake_backward(g_pooled, g_sent, g_v, y, steps, weight, *rest):
+    return _gradients(y, weight, rest[-1])
 
 
 def _affine(weight: Any, bias: Any, mean: Any, deviation: Any, dtype: torch.dtype) -> tuple[Any, Any]:
@@ -251,78 +172,62 @@ def _affine(weight: Any, bias: Any, mean: Any, deviation: Any, dtype: torch.dtyp
     return scale, (bias.to(dtype) - mean.to(dtype) * scale).contiguous()
 
 
-def _start(v: Tensor, like: Tensor) -> Tensor | None:
+def _dense(x: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    return None if x is None else x.to(dtype).contiguous()
+
+
+def _start(v: Tensor, y: Tensor) -> Tensor | None:
     if v.dim() == 0 and float(v) == 0:
         return None
-    return v.to(like.dtype).expand_as(like).contiguous()
+    return v.to(state_dtype(y.dtype)).expand(y.shape[1:]).contiguous()
 
 
-def _run(
-    direction: str,
-    y: Tensor,
-    steps: int,
-    parameters: tuple[float, float, float | None],
-    pool: tuple[int, bool],
-    **values: Any,
-) -> None:
-    kernels = library()
-    assert kernels is not None, "the compiled kernels were switched off in the middle of a call"
-    decay, threshold, v_reset = parameters
+def _run(direction: str, y: Tensor, steps: int, neurons: _Neurons, **values: Any) -> None:
+    kernels = loaded()
     y_steps, samples, height, width, channels = y.shape
-    if pool[0] == 1:  # pixels and samples are alike then
+    if neurons.pool == 1:  # pixels and samples are alike then
         samples, height, width = 1, 1, samples * height * width
+    settings = neurons._asdict() | {"hard": neurons.v_reset is not None, "v_reset": neurons.v_reset or 0.0}
+    sizes = {"samples": samples, "height": height, "width": width, "channels": channels}
     run(
         getattr(kernels, f"picojoule_block_{direction}"),
-        Block(),
-        steps=steps,
-        y_steps=y_steps,
-        samples=samples,
-        height=height,
-        width=width,
-        channels=channels,
-        pool=pool[0],
-        average=pool[1],
-        decay=decay,
-        threshold=threshold,
-        dtype=DTYPES[y.dtype],
-        hard=v_reset is not None,
-        v_reset=v_reset or 0.0,
+        Block(steps=steps, y_steps=y_steps, dtype=DTYPES[y.dtype], **sizes, **settings),
         y=y,
         **values,
     )
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    y, steps, weight, bias, mean, deviation, of_batch, v, *rest = inputs
+def _setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+    y, steps, weight, bias, mean, deviation, of_batch, v, *settings, count, keep = inputs
     ctx.save_for_backward(y, weight, bias, mean, deviation, v)
-    ctx.steps, ctx.of_batch, ctx.rest = steps, of_batch, rest[:-1]
+    ctx.steps, ctx.of_batch, ctx.settings = steps, of_batch, settings
     ctx.set_materialize_grads(False)
+    ctx.mark_non_differentiable(*([] if count else [output[1]]), *([] if keep else [output[2]]))
 
 
 def _differentiate(ctx: Any, g_pooled: Any, g_sent: Any, g_v: Any) -> tuple[Any, ...]:
     y, weight, bias, mean, deviation, v = ctx.saved_tensors
-    of_y, of_weight, of_bias, of_v = torch.ops.picojoule.norm_fire_pool_backward(
-        g_pooled, g_sent, g_v, y, ctx.steps, weight, bias, mean, deviation, ctx.of_batch, v, *ctx.rest
+    of_start = ctx.needs_input_grad[7]
+    of_y, of_weight, of_bias, of_v = torch.ops.picojoule.norm_fire_pool_backward.default(
+        *(g_pooled, g_sent, g_v, y, ctx.steps, weight, bias, mean, deviation, ctx.of_batch, v), *ctx.settings, of_start
     )
-    normed = weight is not None
-    return (
-        of_y,
-        None,
-        of_weight if normed else None,
-        of_bias if normed else None,
-        *(None,) * 3,
-        of_v.sum_to_size(v.shape).to(v.dtype) if ctx.needs_input_grad[7] else None,
-        *(None,) * 9,
-    )
+    affine = (None, None) if weight is None else (of_weight, of_bias)
+    of_v = of_v.sum_to_size(v.shape).to(v.dtype) if of_start else None
+    return (of_y, None, *affine, None, None, None, of_v, *(None,) * (len(ctx.settings) + 2))
 
 
 _SETTINGS = "float decay, float threshold, float? v_reset, int surrogate, float a, float b, int pool, bool average"
 _INPUTS = "Tensor y, int steps, Tensor? weight, Tensor? bias, Tensor? mean, Tensor? deviation, bool of_batch, Tensor v"
-define(f"norm_fire_pool({_INPUTS}, {_SETTINGS}, bool count) -> (Tensor, Tensor, Tensor)", _forward, _fake_forward)
 define(
-    f"norm_fire_pool_backward(Tensor? g_pooled, Tensor? g_sent, Tensor? g_v, {_INPUTS}, {_SETTINGS}) "
+    f"norm_fire_pool({_INPUTS}, {_SETTINGS}, bool count, bool keep) -> (Tensor, Tensor, Tensor)",
+    _forward,
+    _fake_forward,
+)
+define(
+    f"norm_fire_pool_backward(Tensor? g_pooled, Tensor? g_sent, Tensor? g_v, {_INPUTS}, {_SETTINGS}, bool of_start) "
     "-> (Tensor, Tensor, Tensor, Tensor)",
     _backward,
     _fake_backward,
 )
 differentiate("norm_fire_pool", _setup_context, _differentiate)
+end_of_derivatives("norm_fire_pool_backward")

@@ -32,6 +32,8 @@ def slope_of(surrogate: Surrogate) -> Slope | None:
     if isinstance(surrogate, partial) and surrogate.args:
         return None
     shape = [float(value) for value in ({**function.__kwdefaults__, **given}).values()]  # pyright: ignore
+    if not all(value > 0 for value in shape):
+        return None  # the kernels' slopes are never negative
     return Slope(_SURROGATES[function], shape[0], shape[1] if len(shape) > 1 else 0.0)
 
 

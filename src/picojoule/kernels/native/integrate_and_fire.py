@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from picojoule.errors import BadInput
 from picojoule.kernels.lif.reference import LIFParameters
 from picojoule.kernels.native.calls import DTYPES, Neurons, address, slope_of
 from picojoule.kernels.native.layout import (
@@ -24,7 +23,7 @@ from picojoule.kernels.native.layout import (
     stepwise,
 )
 from picojoule.kernels.native.library import library, loaded
-from picojoule.kernels.native.operators import define, differentiate
+from picojoule.kernels.native.operators import define, differentiate, end_of_derivatives
 from picojoule.kernels.saved import saved_dtype
 from picojoule.pages import pages_are_reused
 
@@ -271,13 +270,6 @@ def _differentiate(ctx: Any, g_events: Any, g_sent: Any, g_v: Any, g_i: Any, g_u
     return (grads[0] if wanted[0] else None, *of_start, *of_parameters, *(None,) * 8)
 
 
-def _differentiate_again(ctx: Any, *grads: Any) -> None:
-    raise BadInput(
-        "expected first derivatives only from the compiled kernels, got a second one through them; compute it inside "
-        "`with picojoule.kernels.native.library.using('reference'):`"
-    )
-
-
 _PARAMETERS = (
     "Tensor? decay, Tensor? threshold, Tensor? synaptic_decay, float[] numbers, float? v_reset, int surrogate, "
     "float a, float b, bool learned"
@@ -295,4 +287,4 @@ define(
     _fake_backward,
 )
 differentiate("integrate_and_fire", _setup_context, _differentiate)
-differentiate("integrate_and_fire_backward", lambda ctx, inputs, output: None, _differentiate_again)
+end_of_derivatives("integrate_and_fire_backward")

@@ -5,6 +5,8 @@ from typing import Any
 
 import torch
 
+from picojoule.errors import BadInput
+
 _LIBRARY = torch.library.Library("picojoule", "DEF")
 
 
@@ -48,3 +50,15 @@ def differentiate(name: str, setup_context: Callable[..., None], backward: Calla
         return Differentiable.apply(*inputs, keys) if trains else below(keys, inputs)
 
     _LIBRARY.impl(name, autograd, "Autograd", with_keyset=True)
+
+
+def end_of_derivatives(name: str) -> None:
+    """Let the operator `name`, itself a derivative, refuse to be differentiated."""
+    differentiate(name, lambda ctx, inputs, outputs: None, _refuse)
+
+
+def _refuse(ctx: Any, *grads: Any) -> None:
+    raise BadInput(
+        "expected first derivatives only from the compiled kernels, got a second one through them; compute it inside "
+        "`with picojoule.kernels.native.library.using('reference'):`"
+    )

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <limits>
 
 #if defined(__SSE2__)
 #include <immintrin.h>
@@ -140,7 +141,25 @@ template <class C> inline C sum_of(Vec<C> x) {
   return total;
 }
 
+template <class C> inline Mask<C> sign_bits() {
+  using I = typename Lanes<C>::integer;
+  return Mask<C>{} + std::numeric_limits<I>::min();
+}
+
 template <class C> inline Vec<C> magnitude(Vec<C> x) { return x < 0 ? -x : x; }
+
+template <class C, int N> struct Inverse {
+  static constexpr C factorial = Inverse<C, N - 1>::factorial / N;
+};
+template <class C> struct Inverse<C, 0> {
+  static constexpr C factorial = 1;
+};
+
+// step(1 / N!), step(1 / (N - 1)!), ... step(1).
+template <class C, int N, class F> inline void horner_all(F& step) {
+  step(Inverse<C, N>::factorial);
+  if constexpr (N > 0) horner_all<C, N - 1>(step);
+}
 
 // e^x by 2^k e^r with |r| <= ln(2)/2 and the Taylor sum of e^r: good to rounding for the type.
 template <class C> inline Vec<C> exponential(Vec<C> x) {
@@ -154,8 +173,9 @@ template <class C> inline Vec<C> exponential(Vec<C> x) {
   const Vec<C> whole = __builtin_convertvector(k, Vec<C>);
   const Vec<C> r = (x - whole * C(0.693145751953125)) - whole * C(1.4286068203094173e-06);
   constexpr int terms = wide ? 14 : 8;
-  Vec<C> sum = broadcast<C>(1);
-  for (int n = terms; n >= 1; --n) sum = sum * r / C(n) + 1;
+  Vec<C> sum = broadcast<C>(Inverse<C, terms>::factorial);
+  const auto horner = [&](C coefficient) { sum = sum * r + coefficient; };
+  horner_all<C, terms - 1>(horner);
   constexpr int shift = wide ? 52 : 23;
   constexpr I bias = wide ? 1023 : 127;
   return sum * bits_as<Vec<C>>((k + bias) << shift);
