@@ -9,38 +9,52 @@ from torch import Tensor
 from picojoule.graph.fan_out import over_constant, per_step
 from picojoule.graph.records import Operand, Site, SynapseRecord
 from picojoule.graph.shapes import BatchAxis
+from picojoule.kernels.native import count
 from picojoule.kinds import Events, Kind
 
 
 class Sums(NamedTuple):
     """Of one or more calls of a site, `[S, B]` float64: event numbers n x fan-out (differentiable), non-zeros x
-    fan-out, and what entered: n, or non-zeros.
+    fan-out, and what entered: n, or non-zeros; and how many elements are no events, if it was looked.
     """
 
     weighted: Tensor
     nonzero: Tensor
     entered: Tensor
+    broken: Tensor | None = None
+
+
+def sums_of(x: Tensor, kind: Kind, synapses: Tensor, largest: float, batch: BatchAxis) -> Sums:
+    """What one call with operand x of this kind counts; `synapses` is the fan-out map of x, `largest` its maximum."""
+    most = kind.most if isinstance(kind, Events) else 1
+    over_time = batch == BatchAxis(1, 1) and synapses.shape[:2] == (1, 1)
+    if over_time and most is not None and count.serves(x, largest * most):
+        quantum, signed = (kind.quantum, kind.signed) if isinstance(kind, Events) else (None, False)
+        found = count.entered(x, synapses[0, 0], quantum, signed)
+        return Sums(found.weighted, found.nonzero.detach(), found.entered.detach(), found.broken.detach())
+    if not isinstance(kind, Events):
+        weighted, entered = per_step(over_constant(x.detach() != 0, synapses, batch, 1), synapses, batch)
+        return Sums(weighted, weighted, entered)
+    n = magnitudes(x, kind)
+    weighted, entered = per_step(over_constant(n, synapses, batch, most), synapses, batch)
+    if most == 1:
+        return Sums(weighted, weighted.detach(), entered)
+    nonzero, _ = per_step(over_constant(n.detach() != 0, synapses, batch, 1), synapses, batch)
+    return Sums(weighted, nonzero, entered)
 
 
 def synapse_record(
-    site: Site, x: Tensor, synapses: Tensor, batch: BatchAxis, dense: float, outputs_per_input: float
+    site: Site, x: Tensor, sums: Sums, synapses: Tensor, batch: BatchAxis, dense: float, outputs_per_input: float
 ) -> SynapseRecord:
-    """The record of one call with operand x, by the kind of the site.
+    """The record of one call with operand x, by the kind of the site, from what `sums_of` counted.
 
     `synapses` is the fan-out map of x, `dense` the number of synapses times steps of one sample.
     """
     inputs = x.numel() / x.shape[batch.dim] * batch.folds
-    sizes = (dense, inputs, inputs * outputs_per_input)
-    if not isinstance(site.kind, Events):
-        weighted, entered = per_step(over_constant(x.detach() != 0, synapses, batch, 1), synapses, batch)
-        return assembled(site, Sums(weighted, weighted, entered), *sizes)
-    n, most = magnitudes(x, site.kind), site.kind.most
-    weighted, entered = per_step(over_constant(n, synapses, batch, most), synapses, batch)
-    nonzero = weighted.detach()
-    if most != 1:
-        nonzero, _ = per_step(over_constant(n.detach() != 0, synapses, batch, 1), synapses, batch)
-    live = Operand((n,), synapses, batch) if n.requires_grad else None
-    return assembled(site, Sums(weighted, nonzero, entered), *sizes, live)
+    live = None
+    if isinstance(site.kind, Events) and x.requires_grad:
+        live = Operand((magnitudes(x, site.kind),), synapses, batch)
+    return assembled(site, sums, dense, inputs, inputs * outputs_per_input, live)
 
 
 def assembled(

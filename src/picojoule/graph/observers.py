@@ -5,10 +5,11 @@ from torch import Tensor, nn
 
 from picojoule.cells import Cell
 from picojoule.errors import BadInput
-from picojoule.graph.counting import fired_and_multiple, magnitudes, product_record, synapse_record
+from picojoule.graph.counting import Sums, fired_and_multiple, magnitudes, product_record, sums_of, synapse_record
 from picojoule.graph.fan_out import FanOut, dense_synapses
 from picojoule.graph.records import NeuronRecord, Site, SynapseRecord
 from picojoule.graph.shapes import BatchAxis
+from picojoule.kernels.native import count
 from picojoule.kinds import Events, Kind
 
 
@@ -26,21 +27,21 @@ class SynapseObserver(nn.Module):
         self.site, self.windowed, self.batch = site, tuple(windowed), batch
         self.register_buffer("synapses", reach.synapses, persistent=False)
         self._synapses_of_one, self._outputs_per_input = float(reach.synapses.sum()), reach.outputs
+        self._largest = float(reach.synapses.max())
 
     def forward(self, x: Tensor) -> SynapseRecord:
         self._check(x)
+        sums = sums_of(x, self.site.kind, self.synapses, self._largest, self.batch)
         if isinstance(self.site.kind, Events):
-            self._check_events(x, self.site.kind)
+            self._check_events(x, self.site.kind, sums)
         dense = dense_synapses(x.shape, self.synapses, self._synapses_of_one, self.batch)
-        return synapse_record(self.site, x, self.synapses, self.batch, dense, self._outputs_per_input)
+        return synapse_record(self.site, x, sums, self.synapses, self.batch, dense, self._outputs_per_input)
 
-    def _check_events(self, x: Tensor, kind: Events) -> None:
+    def _check_events(self, x: Tensor, kind: Events, sums: Sums) -> None:
         """A guard, not a classification: what structure promised must hold, or a count would be wrong in silence."""
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
             return
-        n = x if kind.quantum == 1 else x / kind.quantum
-        whole = torch.isclose(n, n.round(), rtol=0, atol=1e-3) if kind.quantum != 1 else n == n.round()
-        if not bool(whole.all()) or (not kind.signed and bool((n < -0.5).any())):
+        if not (_are_events(x, kind) if sums.broken is None else not bool(sums.broken.any())):
             raise BadInput(
                 f"{self.site.name}: expected {'' if kind.signed else 'non-negative '}whole multiples of "
                 f"{kind.quantum:g} (events), got other values; declare the kind of the inputs as it is, or observe "
@@ -89,7 +90,12 @@ class NeuronObserver(nn.Module):
 
     def of_counts(self, sent: Tensor, steps: int) -> NeuronRecord:
         """The record of neurons that sent `sent` unit events `[B, *N]` over `steps` steps, one in a step at most."""
-        return self._record(sent, None if torch.is_grad_enabled() else sent, float(steps * sent[0].numel()), steps)
+        updates, training = float(steps * sent[0].numel()), torch.is_grad_enabled()
+        if not count.adds_up(sent, steps):
+            return self._record(sent, None if training else sent, updates, steps)
+        events, fired, multiple = count.population(sent)
+        health = (None, None, None) if training else (events, fired, multiple)
+        return NeuronRecord(self.name, self.neuron, events, *health, updates, steps, self.layer)
 
     def _record(self, of_sample: Tensor, active: Tensor | None, updates: float, steps: int) -> NeuronRecord:
         fired = multiple = None
@@ -111,6 +117,12 @@ class CellObserver(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[SynapseRecord, ...]]:
         y, _, operands = self.cell.forward_observed(x, self.cell.initial_state(x))
         return y, tuple(self.observers[name](operands[name]) for name in self.observers)
+
+
+def _are_events(x: Tensor, kind: Events) -> bool:
+    n = x if kind.quantum == 1 else x / kind.quantum
+    whole = torch.isclose(n, n.round(), rtol=0, atol=1e-3) if kind.quantum != 1 else n == n.round()
+    return bool(whole.all()) and (kind.signed or not bool((n < -0.5).any()))
 
 
 def _pattern(x: Tensor, kind: Kind) -> Tensor:

@@ -70,3 +70,23 @@ struct Block {
   double* g_shift;  // [C]: sum of the currents' gradients
   double* g_scale;  // [C]: sum of the currents' gradients times (y - mean) * deviation
 };
+
+// Sums of what enters synapses, for each sample of each step (kernels/native/calls.py).
+struct Count {
+  int64_t steps, samples, size;        // `size` elements of one sample in one step lie side by side
+  int64_t step_stride, sample_stride;  // elements between steps and between samples
+  double quantum;                      // of events: value = n * quantum
+  int32_t dtype;
+  int32_t values;     // count what is not zero; else the numbers |n|
+  int32_t is_signed;  // n may be negative
+  const void* x;
+  const void* fan_out;  // [size] of the compute type
+  double* sums;         // [4, steps, samples]: |n| times fan-out, non-zeros times fan-out, |n|, how many are no events
+};
+
+// What each neuron of a population did (kernels/native/calls.py).
+struct Population {
+  int64_t samples, size, sample_stride;
+  const void* sent;  // float, [size] for each sample: whole numbers of events, below 2^24 in all samples
+  double* sums;      // [3, size]: events, samples with one, samples with more than one
+};

@@ -74,6 +74,26 @@ def address(x: Tensor | None) -> int | None:
     return None if x is None else x.data_ptr()
 
 
+class Count(Structure):
+    """One call of the kernel that counts events; see `calls.h`."""
+
+    _fields_ = [
+        *((name, c_int64) for name in ("steps", "samples", "size", "step_stride", "sample_stride")),
+        ("quantum", c_double),
+        *((name, c_int32) for name in ("dtype", "values", "is_signed")),
+        *((name, c_void_p) for name in ("x", "fan_out", "sums")),
+    ]
+
+
+class Population(Structure):
+    """One call of the kernel that adds up a population; see `calls.h`."""
+
+    _fields_ = [
+        *((name, c_int64) for name in ("samples", "size", "sample_stride")),
+        *((name, c_void_p) for name in ("sent", "sums")),
+    ]
+
+
 def run(function: Callable[[Any], None], call: Structure, **values: float | Tensor | None) -> None:
     """Fill `call` with numbers and the addresses of tensors (None: null), and run it."""
     for name, value in values.items():

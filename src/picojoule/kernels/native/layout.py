@@ -9,7 +9,7 @@ from torch import Tensor
 
 def stepwise(x: Tensor) -> Tensor:
     """`x` `[T, *step]` if every step is dense (the steps may lie apart or on each other), else a contiguous copy."""
-    return x if x.is_contiguous() or _is_dense(x.stride()[1:], x.shape[1:]) else x.contiguous()
+    return x if x.is_contiguous() or is_dense(x.stride()[1:], x.shape[1:]) else x.contiguous()
 
 
 def step_by_step(x: Tensor) -> Tensor:
@@ -18,7 +18,7 @@ def step_by_step(x: Tensor) -> Tensor:
     return x if len(x) == 1 or x.stride(0) == prod(x.shape[1:]) else x.contiguous()
 
 
-def _is_dense(strides: Sequence[int], shape: Sequence[int]) -> bool:
+def is_dense(strides: Sequence[int], shape: Sequence[int]) -> bool:
     """Whether the elements fill one piece of memory, in whatever order."""
     expected = 1
     for stride, size in sorted(zip(strides, shape, strict=True)):

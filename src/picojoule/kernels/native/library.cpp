@@ -79,3 +79,5 @@ EXPORTED void picojoule_neurons_forward(const Neurons* call) { selected->kernels
 EXPORTED void picojoule_neurons_backward(const Neurons* call) { selected->kernels->neurons_backward(call); }
 EXPORTED void picojoule_block_forward(const Block* call) { selected->kernels->block_forward(call); }
 EXPORTED void picojoule_block_backward(const Block* call) { selected->kernels->block_backward(call); }
+EXPORTED void picojoule_count_events(const Count* call) { selected->kernels->count_events(call); }
+EXPORTED void picojoule_population(const Population* call) { selected->kernels->population(call); }

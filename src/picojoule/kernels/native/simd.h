@@ -135,8 +135,8 @@ template <class S, class V> inline void store_some(S* to, V x, int64_t n) {
   std::memcpy(to, padded, n * sizeof(S));
 }
 
-template <class C> inline C sum_of(Vec<C> x) {
-  C total = 0;
+template <class C> inline double sum_of(Vec<C> x) {
+  double total = 0;
   for (int64_t lane = 0; lane < WIDTH<C>; ++lane) total += x[lane];
   return total;
 }

@@ -8,4 +8,6 @@ struct Kernels {
   void (*neurons_backward)(const Neurons*);
   void (*block_forward)(const Block*);
   void (*block_backward)(const Block*);
+  void (*count_events)(const Count*);
+  void (*population)(const Population*);
 };
