@@ -45,6 +45,7 @@ tables: $(READY)
 	$(BIN)/picojoule report --update docs/counting.md
 	$(BIN)/picojoule report --update docs/conventions.md
 	$(BIN)/picojoule report --update docs/performance.md
+	$(BIN)/picojoule report --update docs/execution.md
 
 peers:
 	PYTHON="$(PYTHON)" tools/install_peers.sh

@@ -175,3 +175,75 @@ def test_saying_what_can_be_fused(tmp_path):
         fused(nn.Linear(2, 2))  # pyright: ignore[reportArgumentType]
     with pytest.raises(BadInput, match="Fused"):
         pj.save(fused(_network("mlp", "max", 1, "direct")), tmp_path / "model.safetensors")
+
+
+def test_records_stay_where_time_is_folded_or_the_batch_is_elsewhere():
+    class Folds(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.neuron, self.second = nn.Linear(3, 5), LIF(0.9, 0.1), nn.Linear(5, 2)
+
+        def forward(self, x):
+            return self.second(self.neuron(self.first(x.flatten(0, 1)).unsqueeze(0)))
+
+    for model, shape, axis in (
+        (Folds(), (4, 2, 3), 1),
+        (nn.Sequential(nn.Linear(3, 5), LIF(0.9, 0.1)), (4, 6, 2, 3), 2),
+    ):
+        x = torch.rand(shape)
+        watched = observe(model, x, batch_dim=axis)
+        _equal(_tensors(fused(watched)(x)[1]), _tensors(watched(x)[1]))
+        assert [r.steps for r in fused(watched)(x)[1].neurons] == [r.steps for r in watched(x)[1].neurons]
+
+
+def test_only_what_is_folded_over_time_is_fused():
+    norm = nn.BatchNorm1d(3)
+    norm.running_mean = torch.tensor([-2.0, 0.0, 2.0])
+    model = nn.Sequential(norm, LIF()).eval()
+    x = torch.randn(4, 3, 3) * 3
+    assert torch.equal(fused(trace(model))(x), model(x))
+
+
+@needs_kernels
+def test_statistics_are_torchs_in_odd_cases():
+    def model() -> nn.Module:
+        return nn.Sequential(Timewise(nn.BatchNorm1d(16)), LIF())
+
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        fused(trace(model()))(torch.rand(1, 1, 16))
+    plain, ours = model(), model()
+    repeated = torch.randn(1, 3, 16).expand(10, 3, 16)
+    plain(repeated)
+    fused(trace(ours))(repeated)
+    _equal(list(ours.buffers()), list(plain.buffers()))
+
+
+@needs_kernels
+def test_a_fused_network_is_measured_like_the_plain_one_and_not_observed():
+    network = _network("small-cnn", "max", 2, "direct").float().eval()
+    x = torch.rand(4, 1, 28, 28)
+    reports = [pj.measure(model, [x, x]) for model in (network, fused(network))]
+    assert reports[0].silent_fraction == reports[1].silent_fraction < 1
+    assert float(reports[0].counts.total("acs")) == float(reports[1].counts.total("acs"))
+    with pytest.raises(BadInput, match="observe first"):
+        observe(fused(network), x)
+
+
+@needs_kernels
+def test_states_and_flags_are_those_of_the_plain_network():
+    network, x = _network("small-cnn", "max", 2, "constant-current").eval(), torch.rand(2, 1, 28, 28).double()
+    together = fused(network)
+    assert not together.training
+    _, state = network.advance(x, network.initial_state(2))
+    torch.testing.assert_close(together.advance(x, state)[0], network.advance(x, state)[0], rtol=1e-12, atol=1e-12)
+    assert together.initial_state(2).keys() == network.initial_state(2).keys()
+
+
+@needs_kernels
+def test_hooks_on_the_parts_are_heard():
+    network, seen = _network("small-cnn", "max", 2, "direct"), []
+    for module in network.modules():
+        if isinstance(module, LIF):
+            module.register_forward_hook(lambda *_: seen.append(1))
+    fused(network)(torch.rand(2, 1, 28, 28).double())
+    assert len(seen) == 3

@@ -18,7 +18,7 @@ fresh pages for every tensor (measured; see docs/execution.md)."""
 
 
 class InTimeBlocks(nn.Module):
-    """What `in_time_blocks` makes: `network` that runs a few steps at a time through all layers.
+    """What `in_time_blocks` makes: `network` that runs a few steps at a time, called by one thread at a time.
 
     Training, calls under autograd and other devices than the CPU run `network` whole.
     """
@@ -69,14 +69,16 @@ def in_time_blocks(network: Network, steps: int | Literal["auto"] = "auto") -> I
     computed once. Scores and states equal those of the whole up to the rounding of matrix products of another
     height, and bit by bit where torch's kernels round alike. Raises BadInput for steps below 1.
     """
-    if steps != "auto" and steps < 1:
-        raise BadInput(f"expected steps of at least 1 or 'auto', got {steps}")
+    if not isinstance(network, Network):
+        raise BadInput(f"expected a picojoule Network to run in blocks, got {type(network).__name__}")
+    if steps != "auto" and (not isinstance(steps, int) or steps < 1):
+        raise BadInput(f"expected steps of at least 1 or 'auto', got {steps!r}")
     return InTimeBlocks(network, None if steps == "auto" else steps)
 
 
 def _largest(network: Network, layers: list[fx.Node]) -> float:
     """Bytes of the largest activation of one sample in one step."""
-    like = next(network.parameters(), torch.zeros(()))
+    like = next((p for p in network.parameters() if p.dim() > 1), torch.zeros(()))
     example = torch.zeros(1, *network.input_shape, dtype=like.dtype, device=like.device)
     infer_shapes(network.graph_module, example, 0)
     sizes = [n.meta["shape"].numel() / n.meta["shape"][0] / n.meta["shape"][1] for n in layers if "shape" in n.meta]

@@ -10,7 +10,7 @@ from picojoule.graph import Observed
 from picojoule.graph.observers import NeuronObserver
 from picojoule.graph.passes import recompiled
 from picojoule.graph.trace import module_of
-from picojoule.layers import Repeat
+from picojoule.layers import Repeat, Timewise
 from picojoule.networks import Network
 from picojoule.neurons import IAF, LIF
 
@@ -23,9 +23,12 @@ _POOLS = (nn.MaxPool2d, nn.AvgPool2d)
 def fused(model: Model) -> Model:
     """The same model, sharing its parameters, that runs `norm -> neurons -> pool` in one compiled kernel.
 
-    Takes a network, its graph, or what `observe` returned; spikes and records stay the same (in training up to the
-    rounding of the batch's deviation). What has no kernel runs as before: neurons with learned decay or threshold,
-    pools whose windows overlap, GPUs. Save the model that was given, not the fused one.
+    Takes a network, its graph, or what `observe` returned; observe first, then fuse. Spikes and records stay the same.
+    In training the batch's deviation is rounded once more than in torch's norm, which can move a spike whose
+    membrane lies within that rounding of the threshold. What has no kernel runs as before: neurons with
+    learned decay or threshold, pools whose windows overlap, maps of less than 16 channels, GPUs. Forward hooks on a
+    norm, neuron or pool make its part run one by one, so that they are heard. Save the model that was given, not the
+    fused one; replace parts there and fuse again.
     """
     graph = model if isinstance(model, fx.GraphModule) else getattr(model, "graph_module", None)
     if not isinstance(graph, fx.GraphModule):
@@ -43,46 +46,35 @@ def fused(model: Model) -> Model:
     for node in list(new.graph.nodes):
         if type(module_of(new, node)) in (LIF, IAF):
             _fuse(new, node)
-    recompiled(new)
-    if isinstance(model, Network):
-        return Network(new, model.input_shape, model.classes)
+    recompiled(new).training = graph.training
     if isinstance(model, Observed):
-        return model.with_graph(new)
-    return new
+        result: Any = model.with_graph(new)
+    elif isinstance(model, Network):
+        result = Network(new, model.input_shape, model.classes)
+    else:
+        return new
+    result.training = model.training
+    return result
 
 
 def _fuse(graph: fx.GraphModule, node: fx.Node) -> None:
     neuron: Any = module_of(graph, node)
-    if neuron.max_events != 1 or any(True for _ in neuron.parameters()):
-        return
-    first = last = node
-    repeat: Any = module_of(graph, first.all_input_nodes[0])
-    if isinstance(repeat, Repeat) and len(first.all_input_nodes[0].users) == 1:
-        first = first.all_input_nodes[0]
-    else:
-        repeat = None
-    norm: Any = module_of(graph, first.all_input_nodes[0])
-    if type(norm) in _NORMS and norm.track_running_stats and len(first.all_input_nodes[0].users) == 1:
-        first = first.all_input_nodes[0]
-    elif repeat is not None:
-        first, repeat, norm = node, None, None
-    else:
-        norm = None
     observed = [user for user in node.users if isinstance(module_of(graph, user), NeuronObserver)]
+    observers: Any = [module_of(graph, user) for user in observed]
+    time_first = all((o.batch.dim, o.batch.folds) == (1, 1) for o in observers)
+    if neuron.max_events != 1 or any(True for _ in neuron.parameters()) or not time_first:
+        return
+    first, norm, repeat = _before(graph, node)
     others = [user for user in node.users if user not in observed]
-    pool: Any = module_of(graph, others[0]) if len(others) == 1 else None
-    size = _size(pool) if type(pool) in _POOLS else None
-    if size is None:
-        pool = None
-    else:
-        last = others[0]
+    pool = _folded(graph, others[0], _POOLS) if len(others) == 1 else None
+    size = None if pool is None else _size(pool)
+    pool, last = (None, node) if size is None else (pool, others[0])
     if norm is None and pool is None and not observed:
         return
-    observers: Any = [module_of(graph, user) for user in observed]
-    name = f"{node.name}_fused"
-    graph.add_submodule(name, Fused(norm, repeat, neuron, pool, size or 1, observers))
+    target, name = f"{node.name}_fused", node.name
+    graph.add_submodule(target, Fused(norm, repeat, neuron, pool, size or 1, observers))
     with graph.graph.inserting_before(node):
-        call = graph.graph.call_module(name, (first.all_input_nodes[0],))
+        call = graph.graph.call_module(target, (first.all_input_nodes[0],))
         output = graph.graph.call_function(_item, (call, 0)) if observed else call
         for i, user in enumerate(observed):
             record = graph.graph.call_function(_item, (graph.graph.call_function(_item, (call, 1)), i))
@@ -91,6 +83,28 @@ def _fuse(graph: fx.GraphModule, node: fx.Node) -> None:
     for old in dict.fromkeys((*reversed(observed), last, node, node.all_input_nodes[0], first)):
         if not old.users:
             graph.graph.erase_node(old)
+    call.name = name  # states of the neurons keep their name
+
+
+def _before(graph: fx.GraphModule, node: fx.Node) -> tuple[fx.Node, nn.Module | None, Repeat | None]:
+    """The first node of a norm, perhaps repeated, that feeds only the neurons at `node`; and the parts."""
+    feeds = node.all_input_nodes[0]
+    repeat = module_of(graph, feeds)
+    repeat = repeat if isinstance(repeat, Repeat) and len(feeds.users) == 1 else None
+    if repeat is not None:
+        feeds = feeds.all_input_nodes[0]
+    norm: Any = _folded(graph, feeds, _NORMS)
+    if norm is None or not norm.track_running_stats or len(feeds.users) != 1:
+        return node, None, None
+    return feeds, norm, repeat
+
+
+def _folded(graph: fx.GraphModule, node: fx.Node, kinds: tuple[type[nn.Module], ...]) -> nn.Module | None:
+    """The layer of one of these kinds that a node applies to every time step."""
+    if node.op != "call_module":
+        return None
+    whole: Any = graph.get_submodule(str(node.target))
+    return whole.layer if isinstance(whole, Timewise) and type(whole.layer) in kinds else None
 
 
 def _size(pool: Any) -> int | None:

@@ -12,6 +12,8 @@ from picojoule.kernels.native import block, integrate_and_fire
 from picojoule.layers import Repeat
 from picojoule.neurons import LIF, Stateful
 
+NARROWEST = 16
+"""Channels from which the kernel pays: its vectors lie along them (measured)."""
 _Result = tuple[Tensor, LIFState, tuple[NeuronRecord, ...]]
 
 
@@ -21,6 +23,8 @@ class Fused(Stateful):
     `size` is the side of the pool's windows, which lie side by side. With `observers` of the neurons, whose events
     nobody else sees before the pool, calling it returns `(output, records)`.
     """
+
+    observable = False
 
     def __init__(
         self,
@@ -50,24 +54,36 @@ class Fused(Stateful):
 
     def _run(self, x: Tensor, state: LIFState, keep: bool) -> _Result:
         p = self.neuron.step_parameters()
+        if self._heard():
+            return self._one_by_one(x, state, keep)
         if self.norm is None and self.pool is None and integrate_and_fire.serves(x, p, *state):
             return self._counted(x, state)
         served = block.serves(x, p) and self._fits(x)
-        return self._in_one(x, state, keep) if served else self._one_by_one(x, state)
+        return self._in_one(x, state, keep) if served else self._one_by_one(x, state, keep)
 
     def _fits(self, x: Tensor) -> bool:
-        norm: Any = self.norm
-        maps = x.dim() == 5 or (x.dim() == 3 and self.pool is None)
-        known = norm is None or not norm.training or norm.momentum is not None
-        return maps and known and (self.repeat is None or len(x) == 1) and x.numel() > 0
+        """Whether the kernel takes such maps; whatever torch would refuse goes part by part, to be refused by torch."""
+        maps = (x.dim() == 5 or (x.dim() == 3 and self.pool is None)) and x.shape[2] >= NARROWEST and x.numel() > 0
+        return maps and (self.repeat is None or len(x) == 1) and self._normalises(x)
 
-    def _one_by_one(self, x: Tensor, state: LIFState) -> _Result:
+    def _normalises(self, x: Tensor) -> bool:
+        norm: Any = self.norm
+        if norm is None:
+            return True
+        known = not norm.training or (norm.momentum is not None and x.numel() > x.shape[2])
+        return known and norm.num_features == x.shape[2]
+
+    def _heard(self) -> bool:
+        """Whether somebody listens to one of the parts."""
+        parts: Any = (self.norm, self.neuron, self.pool)
+        return any(p is not None and (p._forward_hooks or p._forward_pre_hooks) for p in parts)
+
+    def _one_by_one(self, x: Tensor, state: LIFState, keep: bool) -> _Result:
         if self.norm is not None:
             x = _timewise(self.norm, x)
         if self.repeat is not None:
             x = self.repeat(x)
-        v = state.v if state.v.dim() else self.neuron.initial_state(x).v
-        events, after = self.neuron.advance(x, LIFState(v))
+        events, after = self.neuron.advance(x, state) if keep else (self.neuron(x), state)
         records = tuple(observer(events) for observer in self._watching())
         return (events if self.pool is None else _timewise(self.pool, events)), after, records
 
@@ -77,7 +93,8 @@ class Fused(Stateful):
 
     def _in_one(self, x: Tensor, state: LIFState, keep: bool) -> _Result:
         steps = self.repeat.timesteps if self.repeat else len(x)
-        if x.stride(0) == 0 and not x.requires_grad:
+        trains: Any = self.norm is not None and self.norm.training
+        if x.stride(0) == 0 and not x.requires_grad and not trains:
             x = x[:1]  # a current that was repeated: every step is the first
         maps = x if x.dim() == 5 else x[..., None, None]
         v = state.v if state.v.dim() == 0 else state.v.reshape(maps.shape[1:]).permute(0, 2, 3, 1)

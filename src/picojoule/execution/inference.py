@@ -11,7 +11,9 @@ from picojoule.execution.fuse import fused
 from picojoule.execution.precision import fast_precision
 from picojoule.graph.passes import copied, fold_batch_norm
 from picojoule.networks import Network
+from picojoule.neurons import Neuron
 
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _PRECISIONS = ("fp32", "bf16", "auto")
 
 
@@ -23,8 +25,9 @@ class Fast(nn.Module):
         self.precision = precision
         if precision == "bf16":
             for module in network.modules():
-                if any(p.dim() > 1 for p in module.parameters(recurse=False)):
-                    module.to(torch.bfloat16)
+                if not isinstance(module, (Neuron, *_NORMS)):
+                    for parameter in module.parameters(recurse=False):
+                        parameter.data = parameter.data.to(torch.bfloat16)
         self.network = in_time_blocks(fused(network), steps).eval()
 
     @torch.no_grad()
@@ -43,6 +46,8 @@ def fast(network: Network, precision: str = "fp32", steps: int | Literal["auto"]
     "fp32", "bf16" (weights and currents rounded to bfloat16, membranes in float32) or "auto" (bf16 where the processor
     multiplies it in hardware). Raises BadInput for another precision.
     """
+    if not isinstance(network, Network):
+        raise BadInput(f"expected a picojoule Network to make fast, got {type(network).__name__}")
     if precision not in _PRECISIONS:
         raise unknown_name("precision", precision, list(_PRECISIONS))
     try:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from picojoule.cells import Cell
-from picojoule.errors import UncountedLayer
+from picojoule.errors import BadInput, UncountedLayer
 from picojoule.graph.fan_out import fan_out
 from picojoule.graph.linear import (
     MULTIPLICATIONS,
@@ -25,7 +25,7 @@ from picojoule.graph.shapes import BatchAxis, evaluating, infer_shapes
 from picojoule.graph.trace import module_of, trace
 from picojoule.kinds import Events, Kind, Values
 from picojoule.layers import QuantisedReLU
-from picojoule.neurons import Neuron
+from picojoule.neurons import Neuron, Stateful
 
 _NOT_SYNAPSES = (Neuron, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm, nn.GroupNorm, nn.PReLU)
 _RECTIFIERS = (nn.ReLU, QuantisedReLU)
@@ -73,6 +73,10 @@ def observe(
     """
     with torch.random.fork_rng([example.device] if example.is_cuda else []):
         source = trace(model, tuple(spiking))
+        if any(isinstance(m, Stateful) and not m.observable for m in source.modules()):
+            raise BadInput(
+                "expected a model that is not fused yet, got one that is; observe first: fused(observe(model))"
+            )
         infer_shapes(source, example, batch_dim)
         infer_kinds(source, inputs, dict.fromkeys(spiking, Events(most=1)))
         builder = _Builder(source, tuple(spiking))

@@ -14,7 +14,7 @@ from picojoule.neurons import Stateful
 class _Tracer(fx.Tracer):
     """Keeps torch's layers, our stateful parts and time folding whole; looks into everything else."""
 
-    def __init__(self, leaves: Sequence[type[nn.Module]]):
+    def __init__(self, leaves: Sequence[type[nn.Module]] = ()):
         super().__init__()
         self._leaves = (Stateful, Timewise, AddTime, Repeat, QuantisedReLU, *leaves)
 

@@ -1,6 +1,7 @@
 """From what the last layer says over time to one score per class.
 
-All are stateful, so that a stream read in pieces ends with the scores of the whole.
+All are stateful, so that a stream read in pieces ends with the scores of the whole. Sums and membranes of 16-bit
+inputs are float32, and so are the scores.
 """
 
 from typing import NamedTuple
@@ -24,10 +25,10 @@ class MeanReadout(Stateful):
     """Mean over all steps since rest of currents `[T, B, C]`: scores `[B, C]`."""
 
     def initial_state(self, x: Tensor) -> SumState:
-        return SumState(torch.zeros_like(x[0]), 0)
+        return SumState(_rest(x), 0)
 
     def advance(self, x: Tensor, state: SumState) -> tuple[Tensor, SumState]:
-        state = SumState(state.total + x.sum(0), state.steps + x.shape[0])
+        state = SumState(state.total + x.sum(0, dtype=state.total.dtype), state.steps + x.shape[0])
         return state.total / state.steps, state
 
 
@@ -35,10 +36,10 @@ class SpikeCount(Stateful):
     """Number of events per class since rest, from events `[T, B, C]`: scores `[B, C]`."""
 
     def initial_state(self, x: Tensor) -> SumState:
-        return SumState(torch.zeros_like(x[0]), 0)
+        return SumState(_rest(x), 0)
 
     def advance(self, x: Tensor, state: SumState) -> tuple[Tensor, SumState]:
-        state = SumState(state.total + x.sum(0), state.steps + x.shape[0])
+        state = SumState(state.total + x.sum(0, dtype=state.total.dtype), state.steps + x.shape[0])
         return state.total, state
 
 
@@ -64,7 +65,7 @@ class MembraneReadout(Stateful):
         self.decay, self.read = decay, read
 
     def initial_state(self, x: Tensor) -> MembraneState:
-        rest = torch.zeros_like(x[0])
+        rest = _rest(x)
         return MembraneState(rest, torch.full_like(rest, -torch.inf))
 
     def advance(self, x: Tensor, state: MembraneState) -> tuple[Tensor, MembraneState]:
@@ -78,3 +79,7 @@ class MembraneReadout(Stateful):
 
     def extra_repr(self) -> str:
         return f"decay={self.decay}, read={self.read!r}"
+
+
+def _rest(x: Tensor) -> Tensor:
+    return torch.zeros_like(x[0], dtype=torch.promote_types(x.dtype, torch.float32))

@@ -9,8 +9,10 @@ class Stateful(nn.Module):
     """A part with state. Calling it starts from rest, so there is nothing to reset.
 
     Sub-classes implement `initial_state` and `advance`. A sub-class that contains synapses also implements
-    `forward_observed` (see `picojoule.cells`).
+    `forward_observed` (see `picojoule.cells`). `observable` False says that it hides neurons from `observe`.
     """
+
+    observable = True
 
     def initial_state(self, x: Tensor) -> Any:
         """The state of rest for an input like `x`."""

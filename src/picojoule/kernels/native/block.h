@@ -46,7 +46,7 @@ struct Unit {
   }
 };
 
-// Scratch of one thread: aligned, zeroed, `rows` arrays of `size` numbers.
+// Scratch of one thread: `size` numbers, aligned and zeroed.
 template <class C> struct Scratch {
   C* const at;
   explicit Scratch(int64_t size)
@@ -209,7 +209,7 @@ void currents_backward(const Stage<S>& stage, int64_t begin, int64_t end, double
     for (int64_t t = 0; t < a.steps; ++t) {
       C *const u = slope_rows.at + t * neurons, *const state = state_rows.at + t * across;
       stage.step(unit, t, v_row.at, [=](int64_t j, int64_t window, Vec<C> x, Mask<C> fired) {
-        store(u + j, x);
+        store(u + j, x + C(0));  // no -0, which fires where the CPU flushes denormals, but reads as negative
         if constexpr (Maximum) store(state + window, fired ? broadcast<C>(WAITING) : load(state + window));
       });
       signed_slopes_of<C>(a, u, slopes_row.at, neurons);

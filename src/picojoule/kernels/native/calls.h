@@ -5,7 +5,7 @@
 
 enum Dtype : int32_t { FLOAT32, FLOAT64, BFLOAT16 };
 
-// Neurons without synapses over time (kernels/native/calls.py). In one step the `size` neurons of all samples lie
+// Neurons alone, over time (kernels/native/calls.py). In one step the `size` neurons of all samples lie
 // side by side; step t of an array starts `stride` elements behind step t - 1, and stride 0 repeats one step.
 // State is of the compute type (float for 16-bit currents). Null pointers: not wanted, or zero.
 struct Neurons {
