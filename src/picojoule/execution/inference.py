@@ -1,4 +1,4 @@
-"""Inference at full speed: norms folded into weights, parts fused, channels last, time in blocks, bf16 if asked for."""
+"""Inference at full speed: norms folded into weights, parts fused, channels last, bf16 if asked for."""
 
 from typing import Literal
 
@@ -20,7 +20,7 @@ _PRECISIONS = ("fp32", "bf16", "auto")
 class Fast(nn.Module):
     """What `fast` makes: from images `[B, *input_shape]` to scores `[B, classes]` in float32, without gradients."""
 
-    def __init__(self, network: Network, precision: str, steps: int | Literal["auto"]):
+    def __init__(self, network: Network, precision: str, steps: int | Literal["auto"] | None):
         super().__init__()
         self.precision = precision
         if precision == "bf16":
@@ -28,7 +28,8 @@ class Fast(nn.Module):
                 if not isinstance(module, (Neuron, *_NORMS)):
                     for parameter in module.parameters(recurse=False):
                         parameter.data = parameter.data.to(torch.bfloat16)
-        self.network = in_time_blocks(fused(network), steps).eval()
+        whole = fused(network)
+        self.network = (whole if steps is None else in_time_blocks(whole, steps)).eval()
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
@@ -37,14 +38,14 @@ class Fast(nn.Module):
         return self.network(x.to(dtype=dtype, memory_format=layout)).float()
 
 
-def fast(network: Network, precision: str = "fp32", steps: int | Literal["auto"] = "auto") -> Fast:
+def fast(network: Network, precision: str = "fp32", steps: int | Literal["auto"] | None = None) -> Fast:
     """A copy of `network` for inference, with weights of its own.
 
-    Batch norms become part of the weights before them, neurons and pools run in one kernel, maps lie channels-last,
-    and time runs in blocks that fit the cache (`steps` of them, see `in_time_blocks`). Scores equal those of `network`
-    up to rounding; a neuron within a rounding error of its threshold can fire a step earlier or later. `precision` is
-    "fp32", "bf16" (weights and currents rounded to bfloat16, membranes in float32) or "auto" (bf16 where the processor
-    multiplies it in hardware). Raises BadInput for another precision.
+    Batch norms become part of the weights before them, neurons and pools run in one kernel, maps lie channels-last. All
+    steps run at once, or in blocks of `steps` (see `in_time_blocks`), which bounds the memory. Scores equal those of
+    `network` up to rounding; a neuron within a rounding error of its threshold can fire a step earlier or later.
+    `precision` is "fp32", "bf16" (weights and currents rounded to bfloat16, membranes in float32) or "auto" (bf16
+    where the processor multiplies it in hardware). Raises BadInput for other arguments.
     """
     if not isinstance(network, Network):
         raise BadInput(f"expected a picojoule Network to make fast, got {type(network).__name__}")
