@@ -59,6 +59,7 @@ bench:
 	@echo "== timing every case (CASES=lif,time runs some of them)"
 	.peers/bin/python -m benchmarks.speed $(if $(CASES),--cases $(CASES))
 	.peers/bin/picojoule report --update docs/performance.md
+	.peers/bin/picojoule report --update docs/execution.md
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
