@@ -9,7 +9,7 @@ from picojoule.execution.fused_part import Fused
 from picojoule.graph import Observed
 from picojoule.graph.observers import NeuronObserver
 from picojoule.graph.passes import recompiled
-from picojoule.graph.trace import module_of
+from picojoule.graph.trace import module_of, shared_root
 from picojoule.layers import Repeat, Timewise
 from picojoule.networks import Network
 from picojoule.neurons import IAF, LIF
@@ -33,16 +33,9 @@ def fused(model: Model) -> Model:
     graph = model if isinstance(model, fx.GraphModule) else getattr(model, "graph_module", None)
     if not isinstance(graph, fx.GraphModule):
         raise BadInput(f"expected a network, a graph or an observed model to fuse, got {type(model).__name__}")
-    root = nn.Module()
-    for name, child in graph.named_children():
-        root.add_module(name, child)
-    for name, parameter in graph.named_parameters(recurse=False):
-        root.register_parameter(name, parameter)
-    for name, buffer in graph.named_buffers(recurse=False):
-        root.register_buffer(name, buffer)
     copied = fx.Graph()
     copied.output(copied.graph_copy(graph.graph, {}))
-    new = fx.GraphModule(root, copied, graph.__class__.__name__)
+    new = fx.GraphModule(shared_root(graph), copied, graph.__class__.__name__)
     for node in list(new.graph.nodes):
         if type(module_of(new, node)) in (LIF, IAF):
             _fuse(new, node)

@@ -22,7 +22,7 @@ from picojoule.graph.observers import CellObserver, NeuronObserver, ProductObser
 from picojoule.graph.propagate import infer_kinds, operands
 from picojoule.graph.records import Activity, Site
 from picojoule.graph.shapes import BatchAxis, evaluating, infer_shapes
-from picojoule.graph.trace import module_of, trace
+from picojoule.graph.trace import module_of, shared_root, trace
 from picojoule.kinds import Events, Kind, Values
 from picojoule.layers import QuantisedReLU
 from picojoule.neurons import Neuron, Stateful
@@ -239,13 +239,7 @@ class _Builder:
 
 def _with_observers(source: fx.GraphModule, observers: nn.ModuleList) -> nn.Module:
     """A root that holds the source's parts (shared) and the observers."""
-    root = nn.Module()
-    for name, child in source.named_children():
-        root.add_module(name, child)
-    for name, parameter in source.named_parameters(recurse=False):
-        root.register_parameter(name, parameter)
-    for name, buffer in source.named_buffers(recurse=False):
-        root.register_buffer(name, buffer)
+    root = shared_root(source)
     root.add_module(_OBSERVERS, observers)
     return root
 

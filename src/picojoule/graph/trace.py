@@ -60,6 +60,18 @@ def module_of(graph: fx.GraphModule, node: fx.Node) -> nn.Module | None:
     return module.layer if isinstance(module, Timewise) else module
 
 
+def shared_root(graph: fx.GraphModule) -> nn.Module:
+    """A module with the same parts, parameters and buffers as `graph`, for another graph over them."""
+    root = nn.Module()
+    for name, child in graph.named_children():
+        root.add_module(name, child)
+    for name, parameter in graph.named_parameters(recurse=False):
+        root.register_parameter(name, parameter)
+    for name, buffer in graph.named_buffers(recurse=False):
+        root.register_buffer(name, buffer)
+    return root
+
+
 def _users_line(error: Exception) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     outside = [f for f in frames if "/torch/" not in f.filename and not f.filename.endswith("graph/trace.py")]
