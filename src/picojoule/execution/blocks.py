@@ -1,4 +1,4 @@
-"""Inference in blocks of time steps whose activations fit the cache."""
+"""Inference in blocks of time steps, which bounds its memory."""
 
 import math
 from typing import Any, Literal
@@ -13,8 +13,7 @@ from picojoule.graph.stream import State
 from picojoule.networks import Network
 
 BLOCK_BYTES = 16 * 2**20
-"""How large an activation of a block may become: half of a 32 MiB L3, and below the 32 MiB from which glibc maps
-fresh pages for every tensor (measured; see docs/execution.md)."""
+"""How large an activation of a block may become (our choice: half of a 32 MiB L3; docs/execution.md shows its price)."""
 
 
 class InTimeBlocks(nn.Module):

@@ -13,7 +13,7 @@ from picojoule.layers import Repeat
 from picojoule.neurons import LIF, Stateful
 
 NARROWEST = 16
-"""Channels from which the kernel pays: its vectors lie along them (measured)."""
+"""Channels from which the kernel runs: its vectors, of up to 16, lie along them (our choice)."""
 _Result = tuple[Tensor, LIFState, tuple[NeuronRecord, ...]]
 
 

@@ -28,7 +28,7 @@ from picojoule.kernels.saved import saved_dtype
 from picojoule.pages import pages_are_reused
 
 STREAMED = 16 * 2**20
-"""Bytes of results from which writing past the caches pays, if pages are reused (measured; see docs/kernels.md)."""
+"""Bytes of results from which they are written past the caches, if pages are reused (our choice)."""
 
 
 class Unrolled(NamedTuple):
