@@ -13,7 +13,7 @@ from picojoule.graph.stream import State
 from picojoule.networks import Network
 
 BLOCK_BYTES = 16 * 2**20
-"""How large an activation of a block may become (our choice: half of a 32 MiB L3; docs/execution.md shows its price)."""
+"""How large an activation of a block may become (our choice: half of a 32 MiB L3; its price: docs/execution.md)."""
 
 
 class InTimeBlocks(nn.Module):

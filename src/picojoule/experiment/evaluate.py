@@ -36,7 +36,7 @@ def evaluate(
 
 
 def evaluation_batch(model: nn.Module) -> int:
-    """Images per batch: the fewer the more time steps they are presented for, so that memory does not grow with them."""
+    """Images per batch: the fewer the more time steps they are presented for, so that memory stays the same."""
     makers = (m for m in model.modules() if isinstance(m, Repeat | Bernoulli | Latency))
     return max(_SMALLEST_BATCH, EVALUATION_BATCH // max((m.timesteps for m in makers), default=1))
 
