@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 import picojoule as pj
 from picojoule.data import intensities, load
-from picojoule.energy.penalty import dense_accumulates
+from picojoule.energy.penalties import dense_accumulates
 from picojoule.experiment.record import energy_fields, provenance
 
 ROOT = Path(__file__).parent.parent

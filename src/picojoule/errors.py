@@ -1,5 +1,7 @@
 """The errors a caller may want to catch; the commands turn them into exit codes."""
 
+from collections.abc import Iterable
+
 
 class BadInput(ValueError):
     """Something the user gave is wrong; the message is one sentence that says how to mend it (exit code 2)."""
@@ -19,6 +21,16 @@ class UntraceableModel(BadInput):
 
 class UncountedLayer(BadInput):
     """A layer's operations cannot be counted, and `strict` was asked for."""
+
+
+def check_choice(what: str, value: str | int, known: Iterable[str | int]) -> None:
+    """Raise BadInput unless `value` is one of `known`."""
+    known = list(known)
+    if value in known:
+        return
+    if isinstance(value, str):
+        raise unknown_name(what, value, [str(name) for name in known])
+    raise BadInput(f"expected {' or '.join(f'{what}={name}' for name in known)}, got {value}")
 
 
 def unknown_name(what: str, name: str, known: list[str]) -> BadInput:

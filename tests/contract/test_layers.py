@@ -37,7 +37,7 @@ MAY_IMPORT |= {
     "cli": {"cli", "report", "methods", "data", *LAYERS},
 }
 ABSTRACT = {
-    *("neurons/stateful.py", "neurons/neuron.py", "cells/cell.py", "experiment/method.py"),
+    *("neurons/stateful.py", "neurons/neuron.py", "cells/cell.py", "experiment/method.py", "experiment/penalised.py"),
     "energy/conventions/convention.py",
 }
 
@@ -188,4 +188,4 @@ def test_only_the_abstract_bases_leave_something_to_implement():
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.ClassDef) and "raise NotImplementedError" in ast.unparse(node)
     }
-    assert classes == {"Stateful", "Neuron", "Cell", "Method", "Convention"}
+    assert classes == {"Stateful", "Neuron", "Cell", "Method", "Convention", "Penalised"}

@@ -7,7 +7,12 @@ from picojoule.data.find import places
 from picojoule.errors import BadInput
 
 NEEDS_FILES = [name for name in data.NAMES if name != "digits"]
-FOLDER = {"mnist": "MNIST/raw", "fashion-mnist": "FashionMNIST/raw", "cifar10-fair": "cifar10"}
+FOLDER = {
+    "mnist": "MNIST/raw",
+    "fashion-mnist": "FashionMNIST/raw",
+    "cifar10-fair": "cifar10",
+    "nmnist": "nmnist-1100.npz",
+}
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,8 @@ import torch
 
 from picojoule import data
 from picojoule.data import cifar10
+from picojoule.data.idx import read_idx
+from picojoule.data.nmnist import read_recordings
 
 MNIST_TRAIN = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
 MNIST_TEST = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
@@ -101,3 +103,43 @@ def test_cifar10_holdout(root):
     assert holdout.train.labels[:5].tolist() == [6, 9, 9, 4, 1]
     assert per_class(holdout.train, holdout.validation, holdout.test) == [5000] * 10
     assert "not the official test" in holdout.split_note
+
+
+@pytest.fixture(scope="session")
+def nmnist(root):
+    if not (root / "nmnist-1100.npz").is_file():
+        pytest.skip("PICOJOULE_DATA has no nmnist-1100.npz")
+    return data.load("nmnist", root)
+
+
+def test_nmnist(nmnist):
+    assert sizes(nmnist) == [900, 100, 100] and nmnist.timesteps == 20
+    assert nmnist.train.labels[:5].tolist() == [5, 0, 4, 1, 9]
+    assert nmnist.test.labels[:5].tolist() == [7, 2, 1, 0, 4]
+    assert "came 11,445 of the 4,518,827 events" in nmnist.split_note
+    assert [int(s.images.sum(dtype=torch.int64)) for s in (nmnist.train, nmnist.validation, nmnist.test)] == [
+        2_099_661,
+        236_711,
+        218_957,
+    ]
+
+
+def test_nmnist_frames_are_what_its_events_say(root, nmnist):
+    recordings = read_recordings(root / "nmnist-1100.npz")
+    for split, row, number in ((nmnist.train, 1, 1), (nmnist.test, 99, 1099)):
+        expected, now = set(), 0
+        for event in range(recordings.offset[number], recordings.offset[number + 1]):
+            now += int(recordings.dt[event])
+            if now < 300_000:
+                x, y, p = (int(values[event]) for values in recordings[:3])
+                expected.add((now // 15_000, p, y, x))
+        assert {tuple(place) for place in split.images[row].nonzero().tolist()} == expected
+
+
+def test_nmnist_labels_are_those_of_mnist(root, nmnist):
+    if not (root / "MNIST").is_dir():
+        pytest.skip("PICOJOULE_DATA has no MNIST")
+    folder = root / "MNIST" / "raw"
+    train = read_idx(folder / "train-labels-idx1-ubyte", (60_000,), "")[:1000].tolist()
+    assert nmnist.train.labels.tolist() + nmnist.validation.labels.tolist() == train
+    assert nmnist.test.labels.tolist() == read_idx(folder / "t10k-labels-idx1-ubyte", (10_000,), "")[:100].tolist()

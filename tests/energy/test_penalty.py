@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from picojoule.energy import count, hardware, synaptic_penalty
-from picojoule.energy.penalty import dense_accumulates
+from picojoule.energy.penalties import dense_accumulates
 from picojoule.errors import BadInput
 from picojoule.graph import Activity, observe
 from picojoule.kinds import Events

@@ -26,8 +26,9 @@ def _network(name: str, pool: str, steps: int, encoder: str) -> pj.Network:
     return network.double()
 
 
-def _tensors(activity: pj.Activity) -> list[torch.Tensor]:
-    records = (*activity.synapses, *activity.neurons)
+def _tensors(activity: pj.Activity, trains: bool = False) -> list[torch.Tensor]:
+    neurons = activity.neurons if trains else [n._replace(train=None) for n in activity.neurons]
+    records = (*activity.synapses, *neurons)
     return [t for record in records for t in tree_leaves(tuple(record)) if isinstance(t, torch.Tensor)]
 
 

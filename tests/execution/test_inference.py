@@ -19,7 +19,7 @@ def test_scores_are_those_of_the_network(name, encoder):
         definition = pj.Definition(name, (1, 28, 28), 10, 4, encoder=encoder, readout=readout)
         network = pj.build(definition, lambda: pj.LIF(0.9)).eval()
         before = [p.clone() for p in network.parameters()]
-        x = torch.rand(3, 1, 28, 28)
+        x = torch.rand(3, *network.input_shape)
         for steps in (None, "auto", 2):
             model = fast(network, steps=steps)
             torch.testing.assert_close(model(x), network(x).detach(), rtol=1e-3, atol=1e-3)

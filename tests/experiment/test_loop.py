@@ -30,10 +30,9 @@ def trainer(folder, method: Method | None = None, seed: int = 0, train: int = 25
     method = method or make("plain")
     training = Training(network=name, **settings).decided()
     data = limited(load("digits"), train=train)
-    torch.manual_seed(seed)
-    wanted = Definition(name, data.input_shape, data.classes, 1, "max", training.encoder, training.readout)
-    network = method.build(method.definition(wanted, training.timesteps))
     job = Job(Setting(data, training, "max", folder, CPU), method, seed)
+    torch.manual_seed(seed)
+    network = method.build(job.definition)
     return loop.Trainer(job, network, Progressbar("", quiet=True))
 
 

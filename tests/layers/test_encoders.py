@@ -1,9 +1,16 @@
+import math
+
 import pytest
 import torch
+from torch import nn
 
+from picojoule.energy import measure
 from picojoule.errors import BadInput
-from picojoule.kinds import Events
-from picojoule.layers import Bernoulli, Latency
+from picojoule.graph import observe
+from picojoule.kinds import Events, Values
+from picojoule.layers import Bernoulli, Encoder, Frames, Latency, LogLatency, MembraneReadout
+from picojoule.networks import Network
+from picojoule.neurons import LIF
 
 
 @pytest.fixture
@@ -90,15 +97,170 @@ def test_latency_is_silent_after_its_code(pixels):
     assert second.shape == first.shape and not second.any() and state.step == 8
 
 
-@pytest.mark.parametrize("encoder", [Bernoulli(3).eval(), Latency(3)])
+@pytest.mark.parametrize(
+    "timesteps, span, pixel, step",
+    [
+        (20, 0.5, 1.0, 0),
+        (20, 0.5, 0.8, 2),  # 0.2 * 9 = 1.8
+        (20, 0.5, 0.45, 5),  # 0.55 * 9 = 4.95
+        (20, 0.5, 0.11, 8),  # 0.89 * 9 = 8.01
+        (20, 0.5, 0.1, None),
+        (50, 0.5, 0.2, 19),  # 0.8 * 24 = 19.2
+        (5, 0.5, 0.11, 1),  # 0.89 * 1.5 = 1.335
+        (1, 0.5, 0.2, 0),
+        (10, 0.01, 0.2, 0),
+    ],
+)
+def test_latency_within_a_span(timesteps, span, pixel, step):
+    events = Latency(timesteps, span=span)(torch.full((2, 3), pixel))
+    expected = torch.zeros(timesteps, 2, 3)
+    if step is not None:
+        expected[step] = 1
+    assert torch.equal(events, expected)
+
+
+@pytest.mark.parametrize("timesteps", [6, 20, 50])
+def test_half_a_span_leaves_the_second_half_silent(timesteps):
+    grey = torch.linspace(0, 1, 256)[:, None]
+    events = Latency(timesteps, span=0.5)(grey)
+    assert torch.equal(events[: timesteps // 2].sum(0), (grey > 0.1).float())
+    assert not events[timesteps // 2 :].any()
+
+
+@pytest.mark.parametrize("span", [0, -0.5, 1.01, math.nan])
+def test_bad_span(span):
+    with pytest.raises(BadInput, match=r"expected a span of the code in \(0, 1\], as a share of the steps, got "):
+        Latency(4, span=span)
+
+
+@pytest.mark.parametrize(
+    "tau, threshold, pixel, step",
+    [
+        (20.0, 0.2, 1.0, 4),  # 20 ln(1 / 0.8) = 4.46
+        (20.0, 0.2, 0.5, 10),  # 20 ln(0.5 / 0.3) = 10.22
+        (20.0, 0.2, 0.4, 13),  # 20 ln 2 = 13.86
+        (20.0, 0.2, 0.21, 60),  # 20 ln 21 = 60.89
+        (20.0, 0.2, 0.2014, 99),  # 20 ln 143.9 = 99.38
+        (20.0, 0.2, 0.2013, None),  # 20 ln 154.8 = 100.85: later than T
+        (20.0, 0.2, 0.2, None),
+        (20.0, 0.2, 0.1, None),
+        (20.0, 0.2, 0.0, None),
+        (10.0, 0.5, 0.6, 17),  # 10 ln 6 = 17.92
+        (0.5, 0.5, 1.0, 0),  # 0.5 ln 2 = 0.35
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_log_latency(tau, threshold, pixel, step, dtype):
+    events = LogLatency(100, tau, threshold)(torch.full((2, 3), pixel, dtype=dtype))
+    expected = torch.zeros(100, 2, 3, dtype=dtype)
+    if step is not None:
+        expected[step] = 1
+    assert torch.equal(events, expected)
+
+
+def test_log_latency_of_every_grey_level():
+    grey = [level / 255 for level in range(256)]
+    events = LogLatency(100)(torch.arange(256)[None] / 255)[:, 0]
+    steps = [int(20 * math.log(x / (x - 0.2))) if level > 51 else None for level, x in enumerate(grey)]
+    assert [step.nonzero().flatten().tolist() for step in events.T] == [[] if s is None else [s] for s in steps]
+
+
+def test_log_latency_is_as_fine_in_short_numbers():
+    x = torch.linspace(0.25, 1, 50, dtype=torch.bfloat16)
+    events = LogLatency(40)(x[None])
+    assert events.dtype == torch.bfloat16 and torch.equal(events.double(), LogLatency(40)(x[None].double()))
+
+
+@pytest.mark.parametrize("pieces", [(40, 60), (1, 9, 90)])
+def test_log_latency_in_pieces_equals_the_whole(pixels, pieces):
+    part = LogLatency(1)
+    state, events = part.initial_state(pixels), []
+    for part.timesteps in pieces:
+        piece, state = part.advance(pixels, state)
+        events.append(piece)
+    assert torch.equal(torch.cat(events), LogLatency(100)(pixels)) and state.step == 100
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        ({"tau": 0}, "tau above 0, in milliseconds, got 0"),
+        ({"tau": math.inf}, "got inf"),
+        ({"tau": math.nan}, "got nan"),
+        ({"threshold": 0}, r"threshold in \(0, 1\), as pixels are, got 0"),
+        ({"threshold": 1.0}, "got 1.0"),
+    ],
+)
+def test_bad_log_latency(arguments, said):
+    with pytest.raises(BadInput, match=said):
+        LogLatency(5, **arguments)
+
+
+@pytest.fixture
+def frames():
+    return (torch.rand(3, 4, 2, 5, 5, generator=torch.Generator().manual_seed(0)) < 0.3).float()
+
+
+def test_frames_move_time_to_the_front_without_a_copy(frames):
+    moved = Frames(4)(frames)
+    assert moved.shape == (4, 3, 2, 5, 5) and moved.data_ptr() == frames.data_ptr()
+    assert all(torch.equal(moved[t, b], frames[b, t]) for t in range(4) for b in range(3))
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 2, 5, 5), (4, 3, 2, 5, 5), (4, 2, 5, 5), (3, 4, 2, 5, 5, 1), (3, 4)])
+def test_frames_refuse_other_shapes(shape):
+    with pytest.raises(BadInput) as caught:
+        Frames(4)(torch.zeros(shape))
+    assert str(caught.value) == f"expected frames [B, T=4, C, H, W], got shape {shape}"
+
+
+def over_frames(timesteps):
+    return nn.Sequential(Frames(timesteps), nn.Flatten(2), nn.Linear(50, 6), LIF(), nn.Linear(6, 3), MembraneReadout())
+
+
+def test_the_next_frames_continue_a_recording(frames):
+    torch.manual_seed(0)
+    model = over_frames(4)
+    whole, parts = Network(model, (4, 2, 5, 5), 3), Network(over_frames(2), (2, 2, 5, 5), 3)
+    parts.load_state_dict(whole.state_dict())
+    scores, state = parts.advance(frames[:, :2], parts.initial_state(3))
+    assert not torch.allclose(scores, whole(frames))
+    scores, state = parts.advance(frames[:, 2:], state)
+    assert torch.allclose(scores, whole(frames))
+
+
+def test_gradients_reach_what_makes_frames(frames):
+    frames.requires_grad_()
+    (Frames(4)(frames) * torch.arange(1.0, 5)[:, None, None, None, None]).sum().backward()
+    assert frames.grad is not None
+    assert torch.equal(frames.grad, torch.arange(1.0, 5)[:, None, None, None].expand_as(frames))
+
+
+@pytest.mark.parametrize("inputs", [Events(most=1), Values()])
+def test_frames_keep_the_kind_of_the_input(frames, inputs):
+    sites = observe(over_frames(4), frames, inputs).sites
+    assert [site.kind for site in sites] == [inputs, Events(most=1)]
+
+
+@pytest.mark.parametrize("encoder", [Bernoulli(3).eval(), Latency(3), Latency(3, span=0.5), LogLatency(30)])
 def test_encoders_emit_unit_events_per_sample(encoder, pixels):
     assert encoder.emits == Events(most=1)
-    assert encoder(pixels).shape == (3, *pixels.shape)
+    assert encoder(pixels).shape == (encoder.timesteps, *pixels.shape)
     assert torch.equal(encoder(pixels), encoder(pixels))
+    assert torch.equal(encoder(pixels)[:, 1:], encoder(pixels[1:])) or isinstance(encoder, Bernoulli)
 
 
-@pytest.mark.parametrize("encoder", [Bernoulli, Latency])
+@pytest.mark.parametrize("encoder", [Latency(20, span=0.5), LogLatency(20)])
+def test_the_meter_sees_unit_events(encoder, pixels):
+    model = nn.Sequential(encoder, nn.Flatten(2), nn.Linear(32, 3), MembraneReadout())
+    report = measure(model, [(pixels, torch.zeros(3, dtype=torch.int64))])
+    assert [layer["kind"] for layer in report.to_dict()["layers"]] == ["events"]
+    assert report.counts.total("acs").item() == encoder(pixels).sum().item()  # of three samples, to three neurons each
+
+
+@pytest.mark.parametrize("encoder", [Bernoulli, Latency, LogLatency, Frames])
 @pytest.mark.parametrize("timesteps", [0, -1])
 def test_bad_timesteps(encoder, timesteps):
+    assert issubclass(encoder, Encoder)
     with pytest.raises(BadInput, match="timesteps >= 1"):
         encoder(timesteps)

@@ -61,7 +61,7 @@ def test_the_name_is_the_file_name_with_hyphens(name):
 
 def test_every_file_is_a_method():
     folder = Path(inspect.getfile(METHODS["plain"])).parent
-    assert {p.stem.replace("_", "-") for p in folder.glob("*.py")} - {"--init--"} == set(METHODS)
+    assert {p.stem.replace("_", "-") for p in folder.glob("*.py")} - {"--init--", "combined"} == set(METHODS)
 
 
 def test_options_are_a_frozen_dataclass_with_defaults(name):
@@ -87,7 +87,7 @@ def test_the_definition_answers_the_timesteps_asked_for(name, timesteps):
     if name.startswith("ann"):
         assert definition.timesteps == 1 and definition.encoder == "constant-current"
     else:
-        assert definition.timesteps == (timesteps or (16 if name == "ecc" else 1))
+        assert definition.timesteps == (timesteps or {"ecc": 16, "first-spike": 20}.get(name, 1))
     assert (definition.name, definition.input_shape, definition.classes) == ("small-cnn", (1, 8, 8), 10)
 
 

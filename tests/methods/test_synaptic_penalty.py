@@ -5,7 +5,7 @@ import torch
 
 from picojoule.data import intensities, load
 from picojoule.energy import count, synaptic_penalty
-from picojoule.energy.penalty import dense_accumulates
+from picojoule.energy.penalties import dense_accumulates
 from picojoule.errors import BadInput
 from picojoule.experiment.method import Progress
 from picojoule.graph import observe
@@ -37,7 +37,7 @@ def test_the_term_is_strength_times_ramp_times_accumulates_over_dense(epoch, enc
         assert float(counts.per_layer("acs").sum()) > acs, "events of the input are not penalised"
     dense = float(counts.per_layer("dense_acs")[hidden].sum()) / timesteps
     assert dense == dense_accumulates(activity) > 0 and acs > 0
-    assert float(terms["synaptic"].detach()) == pytest.approx(0.7 * (epoch + 1) / 5 * acs / dense, rel=1e-12)
+    assert float(terms["synaptic-penalty"].detach()) == pytest.approx(0.7 * (epoch + 1) / 5 * acs / dense, rel=1e-12)
     assert float(synaptic_penalty(activity).detach()) == pytest.approx(acs, rel=1e-12)
 
 
@@ -53,8 +53,8 @@ def test_strength_zero_is_plain():
     progress = Progress(0, 4, 5)
     terms = SynapticPenalty(strength=0.0).loss(output, y, activity, progress)
     plain = Plain().loss(output, y, None, progress)
-    assert set(terms) == {"task", "synaptic"} and set(plain) == {"task"}
-    assert torch.equal(terms["task"], plain["task"]) and float(terms["synaptic"].detach()) == 0
+    assert set(terms) == {"task", "synaptic-penalty"} and set(plain) == {"task"}
+    assert torch.equal(terms["task"], plain["task"]) and float(terms["synaptic-penalty"].detach()) == 0
 
 
 def test_strength_zero_learns_as_plain():
@@ -77,7 +77,7 @@ def test_the_penalty_alone_lowers_the_accumulates(p):
     for _ in range(5):
         output, activity = observed(x)
         optimiser.zero_grad()
-        method.loss(output, y, activity, Progress(0, 0, 1))["synaptic"].backward()
+        method.loss(output, y, activity, Progress(0, 0, 1))["synaptic-penalty"].backward()
         optimiser.step()
     assert float(count(observed(x)[1]).total("acs").detach()) < 0.95 * before
 
@@ -85,7 +85,7 @@ def test_the_penalty_alone_lowers_the_accumulates(p):
 def test_both_powers_agree_on_spikes_up_to_one_half():
     _, output, y, activity = step(SynapticPenalty())
     once, twice = (
-        SynapticPenalty(p=p).loss(output, y, activity, Progress(0, 0, 1))["synaptic"].detach() for p in (1, 2)
+        SynapticPenalty(p=p).loss(output, y, activity, Progress(0, 0, 1))["synaptic-penalty"].detach() for p in (1, 2)
     )
     assert float(twice) == pytest.approx(float(once) / 2, rel=1e-6)
 

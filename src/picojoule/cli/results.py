@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -84,14 +84,12 @@ def run_and_show(names: list[str], training: Training, run: Run) -> None:
 
 
 def _maker(names: list[str], strengths: tuple[float, ...], options: dict[str, str]) -> Callable[[str], list[Any]]:
-    from picojoule.methods import check_options, make, method_class
+    from picojoule.methods import check_options, has_strength, make
 
     if not names:
         raise BadInput("expected at least one method")
-    for name in names:
-        method_class(name)
     check_options(names, options)
-    if strengths and not any("strength" in {f.name for f in fields(method_class(name))} for name in names):
+    if strengths and not any(has_strength(name) for name in names):
         raise BadInput(f"--strength is for penalties; {', '.join(names)} has none: leave it out")
 
     def every_strength(name: str) -> list[Any]:

@@ -8,22 +8,24 @@ import torch
 from torch import Tensor
 
 from picojoule.errors import BadInput
+from picojoule.kinds import Kind, Values
 
 
 class Split(NamedTuple):
     """Images and their classes, in a fixed order."""
 
-    images: Tensor  # uint8 [N, C, H, W]
+    images: Tensor  # uint8 [N, C, H, W], or frames of events [N, T, C, H, W]
     labels: Tensor  # int64 [N]
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Real images with a fixed split.
+    """Real images, or recordings of events, with a fixed split.
 
     `classes`: labels run from 0 to classes - 1. `scale`: the pixel value that means intensity 1.0.
     `split_note`: one sentence that states the split, to be printed beside any accuracy.
     `source`, `licence`, `citation`: where the data comes from and on what terms.
+    `inputs`: what the scaled images are: values, or events, whose images are frames over time.
     """
 
     name: str
@@ -36,12 +38,19 @@ class Dataset:
     source: str
     licence: str
     citation: str
+    inputs: Kind = Values()
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """Shape `(C, H, W)` of one image."""
-        channels, height, width = self.train.images.shape[1:]
+        """Shape `(C, H, W)` of one image, or of one frame of a recording."""
+        channels, height, width = self.train.images.shape[-3:]
         return channels, height, width
+
+    @property
+    def timesteps(self) -> int | None:
+        """How many frames T a recording has; None for images, which have no time."""
+        images = self.train.images
+        return images.shape[1] if images.dim() == 5 else None
 
 
 def intensities(images: Tensor, scale: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -80,7 +89,7 @@ def limited(
 
 
 def split_from_arrays(images: np.ndarray, labels: np.ndarray) -> Split:
-    """A split from uint8 images `[N, C, H, W]` and labels `[N]`, as writable tensors."""
+    """A split from uint8 images `[N, ..., C, H, W]` and labels `[N]`, as writable tensors."""
     pixels = np.require(images, np.uint8, ["C", "W"])
     return Split(torch.from_numpy(pixels), torch.from_numpy(labels.astype(np.int64)))
 

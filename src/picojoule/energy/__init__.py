@@ -8,7 +8,7 @@ from picojoule.energy.energy_report import EnergyReport
 from picojoule.energy.health import Health
 from picojoule.energy.measure import measure
 from picojoule.energy.memory import MOVEMENTS, Bits, Traffic, traffic
-from picojoule.energy.penalty import synaptic_penalty
+from picojoule.energy.penalties import synaptic_penalty
 from picojoule.energy.price import Energy, Hardware, hardware, hardware_names
 from picojoule.energy.sensitivity import Swing, sensitivity
 

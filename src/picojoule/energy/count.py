@@ -43,6 +43,7 @@ class OpCounts:
     `total_squares` `[quantity]` is the sum over samples of the squared count of all layers. `by_step` has for each
     layer `[S]`, ACs + MACs at each of its steps, summed over samples. `weights` and `biases` are the stored
     parameters of each layer; `neurons` the populations by kind; `timesteps` those of the longest-running one.
+    `sent` may hold what all spiking neurons sent, summed over samples, as a scalar to differentiate by.
     """
 
     layers: tuple[str, ...]
@@ -55,6 +56,7 @@ class OpCounts:
     neurons: dict[str, NeuronCounts]
     samples: int
     timesteps: int
+    sent: Tensor | None = None
 
     def __add__(self, other: "OpCounts") -> "OpCounts":
         if self.layers != other.layers:
@@ -71,6 +73,7 @@ class OpCounts:
             },
             samples=self.samples + other.samples,
             timesteps=max(self.timesteps, other.timesteps),
+            sent=None,
         )
 
     def with_layers(self, layers: dict[str, tuple[int, int]]) -> "OpCounts":
@@ -95,7 +98,7 @@ class OpCounts:
     def detach(self) -> "OpCounts":
         """The numbers alone."""
         sums, squares, totals = self.sums.detach(), self.squares.detach(), self.total_squares.detach()
-        return replace(self, sums=sums, squares=squares, total_squares=totals)
+        return replace(self, sums=sums, squares=squares, total_squares=totals, sent=None)
 
     @property
     def model_steps(self) -> int:
@@ -133,6 +136,12 @@ class OpCounts:
         mean = float(self.total(quantity))
         square = float(self.total_squares[QUANTITIES.index(quantity)]) / self.samples
         return max(0.0, square - mean**2) ** 0.5
+
+    @property
+    def events_sent(self) -> Tensor | float:
+        """Events that spiking neurons sent, per sample; a scalar tensor if `sent` is given."""
+        sent = sum(n.events for n in self.neurons.values() if n.updates) if self.sent is None else self.sent
+        return sent / self.samples
 
     def updates_per_sample(self) -> dict[str, float]:
         """Neuron updates per sample, by kind of neuron."""

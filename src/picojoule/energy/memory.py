@@ -56,12 +56,12 @@ class Traffic(NamedTuple):
 
     layers: tuple[str, ...]
     per_layer: dict[str, Tensor]
-    neurons: dict[str, float]
+    neurons: dict[str, Tensor | float]
     bits: dict[str, int]
 
     def total(self, movement: str) -> float:
         """Accesses per sample of layers and neurons together."""
-        return float(self.per_layer[movement].detach().sum()) + self.neurons[movement]
+        return float(self.per_layer[movement].detach().sum()) + float(self.neurons[movement])
 
     def total_bits(self, movement: str) -> float:
         """Bits per sample of layers and neurons together."""
@@ -80,7 +80,10 @@ def traffic(
     """
     layers, neurons = _layer_drivers(counts, skips_zero_values), _neuron_drivers(counts)
     none = torch.zeros_like(layers["ac"])
-    moves = {m: sum((layers[d] * moved.get(m, 0) for d, moved in rule.items() if d in layers), none) for m in MOVEMENTS}
+    moves = {
+        m: sum((layers[d] * moved[m] for d, moved in rule.items() if d in layers and m in moved), none)
+        for m in MOVEMENTS
+    }
     stored = none.new_tensor(counts.weights) > 0  # a product of two activations reads no weight, but an activation
     stored |= not any(counts.weights)
     moves["activation_reads"] = moves["activation_reads"] + moves["weight_reads"] * ~stored
@@ -197,9 +200,8 @@ def _layer_drivers(counts: OpCounts, skips_zero_values: bool) -> dict[str, Tenso
     }
 
 
-def _neuron_drivers(counts: OpCounts) -> dict[str, float]:
-    sent = sum(n.events for n in counts.neurons.values() if n.updates) / counts.samples
-    return {"update": sum(counts.updates_per_sample().values()), "event_sent": sent}
+def _neuron_drivers(counts: OpCounts) -> dict[str, Tensor | float]:
+    return {"update": sum(counts.updates_per_sample().values()), "event_sent": counts.events_sent}
 
 
 def _value_share(counts: OpCounts) -> Tensor:

@@ -87,7 +87,14 @@ class Hardware:
     def energy_pj(self, counts: OpCounts) -> Energy:
         """Picojoules per sample of everything that the list covers."""
         counts = counts.detach()
-        return Energy(*(self._total(counts, self._at(bound)) for bound in Energy._fields))
+        return Energy(*(float(self._total(counts, self._at(bound))) for bound in Energy._fields))
+
+    def total_pj(self, counts: OpCounts) -> Tensor:
+        """The value of `energy_pj` as a scalar, float64, differentiable in `counts.sums` and `counts.sent`.
+
+        What an access to a memory costs follows from the size of the model, and is a constant.
+        """
+        return self._total(counts, self._at("value"))
 
     def layer_energy_pj(self, counts: OpCounts, bound: str = "value") -> Tensor:
         """Picojoules per sample of each layer's synapses, `[layer]`; `bound` is "value", "low" or "high".
@@ -129,8 +136,9 @@ class Hardware:
     def _at(self, bound: str) -> dict[str, float]:
         return {name: getattr(price, bound) for name, price in self.constants.items()}
 
-    def _total(self, counts: OpCounts, at: Mapping[str, float]) -> float:
-        return sum(float(part.layers.sum() + part.rest) for part in self._parts(counts, at).values())
+    def _total(self, counts: OpCounts, at: Mapping[str, float]) -> Tensor:
+        parts = self._parts(counts, at).values()
+        return sum((part.layers.sum() + part.rest for part in parts), counts.sums.new_zeros(()))
 
     def _parts(self, counts: OpCounts, at: Mapping[str, float]) -> dict[str, _Part]:
         none, zero = torch.zeros_like(counts.per_layer("acs")), counts.sums.new_zeros(())
@@ -156,14 +164,13 @@ class Hardware:
         none = torch.zeros_like(counts.per_layer("acs"))
         return sum((counts.per_layer(q) * at[name] for name, q in priced.items() if name in at), none)
 
-    def _neurons(self, counts: OpCounts, at: Mapping[str, float]) -> float:
-        total = 0.0
+    def _neurons(self, counts: OpCounts, at: Mapping[str, float]) -> Tensor | float:
+        total = counts.events_sent * at.get("event_sent", 0.0)
         for kind, neurons in counts.neurons.items():
             updates = neurons.updates / counts.samples
             if self.activations_update and not updates:
                 updates = neurons.number * counts.timesteps
-            sent = neurons.events / counts.samples if neurons.updates else 0.0
-            total += updates * at.get(f"{kind} update", at.get("neuron update", 0.0)) + sent * at.get("event_sent", 0.0)
+            total = total + updates * at.get(f"{kind} update", at.get("neuron update", 0.0))
         return total
 
     def _routing(self, counts: OpCounts, at: Mapping[str, float]) -> Tensor:

@@ -20,7 +20,7 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 _POOLS = (nn.MaxPool2d, nn.AvgPool2d)
 
 
-def fused(model: Model) -> Model:
+def fused(model: Model, *, pools: bool = True) -> Model:
     """The same model, sharing its parameters, that runs `norm -> neurons -> pool` in one compiled kernel.
 
     Takes a network, its graph, or what `observe` returned; observe first, then fuse. Spikes and records stay the same.
@@ -28,7 +28,8 @@ def fused(model: Model) -> Model:
     membrane lies within that rounding of the threshold. What has no kernel runs as before: neurons with
     learned decay or threshold, pools whose windows overlap, maps of less than 16 channels, GPUs. Forward hooks on a
     norm, neuron or pool make its part run one by one, so that they are heard. Save the model that was given, not the
-    fused one; replace parts there and fuse again.
+    fused one; replace parts there and fuse again. With `pools` False pools stay on their own, for records that
+    hold every event of the neurons (`NeuronRecord.train`).
     """
     graph = model if isinstance(model, fx.GraphModule) else getattr(model, "graph_module", None)
     if not isinstance(graph, fx.GraphModule):
@@ -38,7 +39,7 @@ def fused(model: Model) -> Model:
     new = fx.GraphModule(shared_root(graph), copied, graph.__class__.__name__)
     for node in list(new.graph.nodes):
         if type(module_of(new, node)) in (LIF, IAF):
-            _fuse(new, node)
+            _fuse(new, node, _POOLS if pools else ())
     recompiled(new).training = graph.training
     if isinstance(model, Observed):
         result: Any = model.with_graph(new)
@@ -50,7 +51,7 @@ def fused(model: Model) -> Model:
     return result
 
 
-def _fuse(graph: fx.GraphModule, node: fx.Node) -> None:
+def _fuse(graph: fx.GraphModule, node: fx.Node, pools: tuple[type[nn.Module], ...]) -> None:
     neuron: Any = module_of(graph, node)
     observed = [user for user in node.users if isinstance(module_of(graph, user), NeuronObserver)]
     observers: Any = [module_of(graph, user) for user in observed]
@@ -59,7 +60,7 @@ def _fuse(graph: fx.GraphModule, node: fx.Node) -> None:
         return
     first, norm, repeat = _before(graph, node)
     others = [user for user in node.users if user not in observed]
-    pool = _folded(graph, others[0], _POOLS) if len(others) == 1 else None
+    pool = _folded(graph, others[0], pools) if len(others) == 1 else None
     size = None if pool is None else _size(pool)
     pool, last = (None, node) if size is None else (pool, others[0])
     if norm is None and pool is None and not observed:

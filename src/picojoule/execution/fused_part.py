@@ -89,7 +89,7 @@ class Fused(Stateful):
 
     def _counted(self, x: Tensor, state: LIFState) -> _Result:
         out = integrate_and_fire.unroll(x, state.v, self.neuron.step_parameters(), count=bool(self.observers))
-        return out.events, LIFState(out.v), self._records(out.sent, len(x))
+        return out.events, LIFState(out.v), self._records(out.sent, len(x), out.events)
 
     def _in_one(self, x: Tensor, state: LIFState, keep: bool) -> _Result:
         steps = self.repeat.timesteps if self.repeat else len(x)
@@ -113,7 +113,8 @@ class Fused(Stateful):
         if self.pool is not None and not tiles:
             events = _timewise(self.pool, events)
         after, sent = (t.permute(0, 3, 1, 2).reshape(x.shape[1:]) if t.numel() else t for t in (out.v, out.sent))
-        return (events if x.dim() == 5 else events[..., 0, 0]), LIFState(after), self._records(sent, steps)
+        events = events if x.dim() == 5 else events[..., 0, 0]
+        return events, LIFState(after), self._records(sent, steps, events if self.pool is None else None)
 
     def _norm(self, maps: Tensor) -> block.Norm | None:
         norm: Any = self.norm
@@ -129,8 +130,8 @@ class Fused(Stateful):
         bias = torch.zeros_like(mean) if norm.bias is None else norm.bias
         return block.Norm(weight, bias, mean, deviation, norm.training)
 
-    def _records(self, sent: Tensor, steps: int) -> tuple[NeuronRecord, ...]:
-        return tuple(observer.of_counts(sent.detach(), steps) for observer in self._watching())
+    def _records(self, sent: Tensor, steps: int, train: Tensor | None) -> tuple[NeuronRecord, ...]:
+        return tuple(observer.of_counts(sent, steps, train) for observer in self._watching())
 
     def _watching(self) -> list[NeuronObserver]:
         return list(self.observers)  # pyright: ignore[reportReturnType]

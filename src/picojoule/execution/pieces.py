@@ -12,7 +12,7 @@ from picojoule.cells import Cell
 from picojoule.execution.fused_part import Fused
 from picojoule.graph.stream import State
 from picojoule.graph.trace import module_of, trace
-from picojoule.layers import Bernoulli, Latency, QuantisedReLU, Repeat, Timewise
+from picojoule.layers import Encoder, QuantisedReLU, Repeat, Timewise
 from picojoule.networks import Network
 from picojoule.neurons import Neuron, Stateful
 
@@ -36,7 +36,7 @@ class Pieces(fx.Interpreter):
         self.extra_traceback = False  # our messages are one sentence
         nodes = [n for n in graph.graph.nodes if n.op != "output"]
         self._repeats = [n for n in nodes if _repeat_of(module_of(graph, n))]
-        self._sliced = [n for n in nodes if isinstance(module_of(graph, n), Bernoulli | Latency)]
+        self._sliced = [n for n in nodes if isinstance(module_of(graph, n), Encoder)]
         if not self._repeats and not self._sliced and not isinstance(model, Network):
             self._sliced = [n for n in nodes if n.op == "placeholder"]
         self._steps = 1

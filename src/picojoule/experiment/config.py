@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from picojoule.data import NAMES
-from picojoule.errors import BadInput, unknown_name
-from picojoule.networks import ENCODERS, NETWORKS, POOLINGS, READOUTS
+from picojoule.errors import BadInput, check_choice
+from picojoule.networks import ENCODERS, POOLINGS, READOUTS, check_network
 
 PRECISIONS = ("fp32", "bf16", "auto")
 SAVED = ("fp32", "bf16")
+AUGMENTATIONS = ("none", "crop-flip")
 
 
 @dataclass(frozen=True)
@@ -17,16 +18,21 @@ class Training:
     """Everything that shapes a training run.
 
     Arguments:
-        data: Dataset: digits (built in), mnist, fashion-mnist, cifar10, cifar10-fair, cifar10-holdout.
+        data: Dataset: digits (built in), mnist, fashion-mnist, cifar10, cifar10-fair, cifar10-holdout, nmnist.
         data_dir: Folder of the datasets; else $PICOJOULE_DATA, else the cache folder.
-        network: small-cnn, cnn7, mlp or spiking-rnn.
-        timesteps: Time steps of the spiking networks; by default 1 for trained and 16 for converted ones.
+        network: small-cnn, cnn7, vgg11, resnet18, resnet20, mlp, mlp-DxW (as mlp-5x128) or spiking-rnn.
+        timesteps: Time steps of the spiking networks; by default 1 for trained and 16 for converted ones, 20 for
+            first-spike, and as many as the data have for events.
         pool: max or avg; avg when a method of the table needs it (ecc), else max.
-        encoder: constant-current (first layer computed once), direct, bernoulli or latency.
-        readout: mean, spike-count, last-membrane or max-membrane.
+        encoder: constant-current (first layer computed once), direct, bernoulli, latency, latency-early, latency-log,
+            or frames (data that are events); by default the method's own: latency-early for first-spike, else
+            constant-current.
+        readout: mean, spike-count, last-membrane or max-membrane; by default the method's own: max-membrane for
+            first-spike, else mean.
         epochs: Passes over the training images; 60 for digits, else 10.
         lr: Learning rate of Adam, annealed to 0 by a cosine.
         batch_size: Images per step, over all processes; 64 for digits, else 128.
+        augment: none, or crop-flip (random crops after padding by 4, random mirror images); crop-flip for CIFAR-10.
         precision: fp32, bf16 (autocast in training; evaluation is always float32), or auto: bf16 where the processor
             has AMX or the GPU bf16, else fp32. The record says which one ran.
         channels_last: Keep maps in channels-last memory order.
@@ -44,11 +50,12 @@ class Training:
     network: str = "small-cnn"
     timesteps: int | None = None
     pool: str | None = None
-    encoder: str = "constant-current"
-    readout: str = "mean"
+    encoder: str | None = None
+    readout: str | None = None
     epochs: int | None = None
     lr: float = 2e-3
     batch_size: int | None = None
+    augment: str | None = None
     precision: str = "auto"
     channels_last: bool = True
     page_reuse: bool = False
@@ -62,17 +69,16 @@ class Training:
     def __post_init__(self) -> None:
         for what, name, known in (
             ("dataset", self.data, NAMES),
-            ("network", self.network, NETWORKS),
             ("encoder", self.encoder, ENCODERS),
             ("readout", self.readout, READOUTS),
             ("precision", self.precision, PRECISIONS),
+            ("pooling", self.pool, POOLINGS),
+            ("augmentation", self.augment, AUGMENTATIONS),
+            ("dtype of saved membranes", self.save_membranes, SAVED),
         ):
-            if name not in known:
-                raise unknown_name(what, name, list(known))
-        if self.pool is not None and self.pool not in POOLINGS:
-            raise unknown_name("pooling", self.pool, list(POOLINGS))
-        if self.save_membranes is not None and self.save_membranes not in SAVED:
-            raise unknown_name("dtype of saved membranes", self.save_membranes, list(SAVED))
+            if name is not None:
+                check_choice(what, name, known)
+        check_network(self.network)
         if self.compile and self.recompute:
             raise BadInput("give --compile or --recompute, not both: torch.compile chooses by itself what to recompute")
         # batch norm needs two samples in every step of training
@@ -86,7 +92,8 @@ class Training:
     def decided(self) -> "Training":
         """A copy in which what was left open has the dataset's default (digits are small and want more steps)."""
         epochs, batch_size = (60, 64) if self.data == "digits" else (10, 128)
-        return replace(self, epochs=self.epochs or epochs, batch_size=self.batch_size or batch_size)
+        augment = self.augment or ("crop-flip" if self.data.startswith("cifar10") else "none")
+        return replace(self, epochs=self.epochs or epochs, batch_size=self.batch_size or batch_size, augment=augment)
 
     def as_json(self) -> dict[str, Any]:
         """The settings that decide the result; folders and device are left out."""

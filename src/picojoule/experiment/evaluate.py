@@ -11,7 +11,7 @@ from picojoule.energy.tally import Tally
 from picojoule.experiment.distributed import reduce_tally, share_of
 from picojoule.graph import Observed
 from picojoule.graph.shapes import evaluating
-from picojoule.layers import Bernoulli, Latency, Repeat
+from picojoule.layers import Encoder, Repeat
 
 EVALUATION_BATCH = 256
 """Images per batch for one time step."""
@@ -37,16 +37,16 @@ def evaluate(
 
 def evaluation_batch(model: nn.Module) -> int:
     """Images per batch: the fewer the more time steps they are presented for, so that memory stays the same."""
-    makers = (m for m in model.modules() if isinstance(m, Repeat | Bernoulli | Latency))
+    makers = (m for m in model.modules() if isinstance(m, Repeat | Encoder))
     return max(_SMALLEST_BATCH, EVALUATION_BATCH // max((m.timesteps for m in makers), default=1))
 
 
 def batch_of(
     split: Split, rows: Tensor, scale: int, device: torch.device, channels_last: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """Intensities `[B, C, H, W]` in [0, 1] and labels `[B]` of some rows, on the device."""
+    """Intensities `[B, C, H, W]` in [0, 1], or frames `[B, T, C, H, W]`, and labels `[B]` of some rows."""
     x = intensities(split.images[rows].to(device), scale)
-    if channels_last:
+    if channels_last and x.dim() == 4:
         x = x.contiguous(memory_format=torch.channels_last)
     return x, split.labels[rows].to(device)
 

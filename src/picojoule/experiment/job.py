@@ -3,13 +3,13 @@
 import hashlib
 import json
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from picojoule.data import Dataset
+from picojoule.errors import BadInput
 from picojoule.execution import fast_precision
 from picojoule.experiment.config import Training
 from picojoule.experiment.method import Method
@@ -39,10 +39,20 @@ class Setting:
             object.__setattr__(self, "training", replace(self.training, precision=fast_precision(self.device)))
 
     def definition(self, method: Method) -> Definition:
-        """The network that a method deploys."""
-        t = self.training
-        wanted = Definition(t.network, self.data.input_shape, self.data.classes, 1, self.pool, t.encoder, t.readout)
-        return method.definition(wanted, t.timesteps)
+        """The network that a method deploys. Raises BadInput if it cannot take the data."""
+        t, data = self.training, self.data
+        encoder = t.encoder or ("frames" if data.timesteps else method.encoder)
+        if (encoder == "frames") != (data.timesteps is not None):
+            of = "events over time" if data.timesteps else "images"
+            raise BadInput(f"{data.name} holds {of}, which --encoder {encoder} does not take; leave out --encoder")
+        if data.timesteps and t.timesteps not in (None, data.timesteps):
+            raise BadInput(f"{data.name} has {data.timesteps} time steps, got --timesteps {t.timesteps}; leave it out")
+        readout = t.readout or method.readout
+        wanted = Definition(t.network, data.input_shape, data.classes, 1, self.pool, encoder, readout)
+        found = method.definition(wanted, data.timesteps or t.timesteps)
+        if data.timesteps and found.encoder != "frames":
+            raise BadInput(f"{method.name} takes images and {data.name} holds events over time; choose another method")
+        return found
 
 
 @dataclass(frozen=True)
@@ -54,15 +64,8 @@ class Job:
     seed: int
 
     @property
-    def options(self) -> dict[str, Any]:
-        """The method's options by name."""
-        return {f.name: getattr(self.method, f.name) for f in fields(self.method)}  # pyright: ignore[reportArgumentType]
-
-    @property
     def name(self) -> str:
-        defaults = {f.name: f.default for f in fields(self.method)}  # pyright: ignore[reportArgumentType]
-        changed = [f"{key}-{value}" for key, value in self.options.items() if value != defaults[key]]
-        return "_".join([self.method.name, *changed, f"seed-{self.seed}"])
+        return f"{self.method.label()}_seed-{self.seed}"
 
     @property
     def folder(self) -> Path:
@@ -80,7 +83,7 @@ class Job:
         decides = {
             "config": {k: v for k, v in setting.training.as_json().items() if k not in _SAME_RESULT},
             "pool": setting.pool,
-            "options": self.options,
+            "options": self.method.options(),
             "train": len(setting.data.train.labels),
         }
         digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:10]

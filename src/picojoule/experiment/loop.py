@@ -3,7 +3,7 @@
 import math
 import time
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from picojoule.data import intensities
 from picojoule.errors import FailedRun
 from picojoule.execution import fused, recomputed
+from picojoule.experiment.augment import crop_and_flip
 from picojoule.experiment.checkpoint import load_checkpoint, save_checkpoint
 from picojoule.experiment.distributed import (
     any_process,
@@ -35,6 +36,11 @@ CHECKPOINT_SECONDS = 300.0
 SELECTION_WINDOW = 0.2
 """Checkpoints are selected by validation accuracy among the last fifth of a phase: a ramped penalty acts in
 full only there, and the best accuracy of all epochs would pick an early, hungry one."""
+SPARE_ACCURACY = 0.01
+"""Before that window the latest epoch whose validation accuracy is within this of the best so far is kept, for a run
+that collapses before it gets there."""
+PATIENCE = 3
+"""A phase ends after so many epochs in which a whole layer was silent, if it had been alive before (our choice)."""
 
 
 class OutOfTime(Exception):
@@ -50,6 +56,8 @@ class _Position:
     step: int = 0
     best_accuracy: float = -1.0
     seconds: float = 0.0
+    in_window: bool = False
+    selected: int = -1
 
 
 class Trainer:
@@ -73,7 +81,8 @@ class Trainer:
         self._sums: dict[str, float] = {}
         self._started = self._saved = time.monotonic()
         example = intensities(self._data.train.images[:1], self._data.scale).to(self._device)
-        self._observed = self._compiled(fused(observe(network, example)))
+        observed = observe(network, example, self._data.inputs)
+        self._observed = self._compiled(fused(observed, pools=not self._method.keeps_trains()))
         self._model = parallel(self._trained(self._observed), self._device)
         self._optimiser = torch.optim.Adam(network.parameters(), training.lr)
 
@@ -98,6 +107,8 @@ class Trainer:
             if self._at.epoch == 0 and self._at.step == 0:
                 self._begin(phase_number, phase)
             for epoch in range(self._at.epoch, phase.epochs):
+                if self._has_collapsed(phase_number):
+                    break
                 progress = Progress(phase_number, epoch, phase.epochs)
                 self._method.on_progress(self._network, progress)
                 self._epoch(phase, progress)
@@ -105,6 +116,7 @@ class Trainer:
             self._at.phase, self._at.epoch = phase_number + 1, 0
         if self._best:
             self._network.load_state_dict(self._best)
+            self._history[self._at.selected]["selected"] = 1.0
         return self._network, self._history, self._seconds()
 
     def _begin(self, number: int, phase: Phase) -> None:
@@ -112,7 +124,7 @@ class Trainer:
             self._network.load_state_dict(self._best)
         if number:
             self._optimiser = torch.optim.Adam(self._network.parameters(), self._training.lr)
-        self._at.best_accuracy = -1.0
+        self._at.best_accuracy, self._at.in_window = -1.0, False
 
     def _epoch(self, phase: Phase, progress: Progress) -> None:
         batches = self._batches(progress)
@@ -143,6 +155,8 @@ class Trainer:
     def _step(self, rows: Tensor, phase: Phase, progress: Progress) -> None:
         own = share_of(rows)
         x, y = batch_of(self._data.train, own, self._data.scale, self._device, self._training.channels_last)
+        if self._training.augment == "crop-flip":
+            x = crop_and_flip(x, self._chance(progress))
         bf16 = self._training.precision == "bf16"
         with torch.autocast(self._device.type, torch.bfloat16, enabled=bf16):
             output = self._model(x)
@@ -161,6 +175,11 @@ class Trainer:
         for name, term in terms.items():
             self._sums[name] = self._sums.get(name, 0.0) + float(term.detach())
 
+    def _chance(self, progress: Progress) -> torch.Generator:
+        """Chance for one step of this process, the same whenever the step is done."""
+        step = hash((self._job.seed, progress.phase, progress.epoch, self._at.step, rank()))
+        return torch.Generator().manual_seed(step % 2**63)
+
     def _failed(self, what: str) -> FailedRun:
         kept = f"the last good checkpoint is kept at {self._path}" if self._path.exists() else "nothing was kept yet"
         return FailedRun(f"{what}; {kept}; try a lower --lr or --strength")
@@ -176,16 +195,39 @@ class Trainer:
             "validation_acs": float(report.counts.total("acs")),
             "silent_fraction": report.silent_fraction,
         }
+        row |= {f"silent_{h.name}": h.silent_fraction for h in report.health}
+        silent = [h.name for h in report.health if h.silent_fraction == 1]
+        if silent:
+            row["collapsed"] = 1.0
+            if rank() == 0 and progress.epoch and "collapsed" not in self._history[-1]:
+                names = ", ".join(silent)
+                self._bar.warn(f"{names} fell silent in epoch {progress.epoch + 1}; try a lower --strength or a floor")
         self._history.append(row)
-        in_window = progress.epoch + 1 > phase.epochs * (1 - SELECTION_WINDOW) or progress.epoch + 1 == phase.epochs
-        if in_window and accuracy >= self._at.best_accuracy:
-            self._at.best_accuracy = accuracy
-            self._best = {k: v.detach().clone() for k, v in self._network.state_dict().items()}
+        self._select(phase, progress, accuracy, alive=not silent)
         self._sums = {}
         self._at.step = 0
         self._at.epoch = progress.epoch + 1
         self._save()
         self._bar.close_epoch(progress, row)
+
+    def _select(self, phase: Phase, progress: Progress, accuracy: float, alive: bool) -> None:
+        """Keep these weights if they are the best of the phase; see SELECTION_WINDOW and SPARE_ACCURACY."""
+        at, opens = self._at, math.floor(phase.epochs * (1 - SELECTION_WINDOW))
+        in_window = progress.epoch >= opens or progress.epoch + 1 == phase.epochs
+        bar = at.best_accuracy if in_window else at.best_accuracy - SPARE_ACCURACY
+        if in_window and not at.in_window:
+            bar = 0.0  # what was kept before was for want of these
+        if at.best_accuracy >= 0 and not (alive and accuracy >= bar):
+            return
+        at.best_accuracy = accuracy if in_window else max(at.best_accuracy, accuracy)
+        at.in_window, at.selected = in_window, len(self._history) - 1
+        self._best = {k: v.detach().clone() for k, v in self._network.state_dict().items()}
+
+    def _has_collapsed(self, phase: int) -> bool:
+        """Whether a layer that was alive stayed silent through the last epochs of this phase."""
+        rows = [row for row in self._history if row["phase"] == phase]
+        silent = [bool(row.get("collapsed")) for row in rows]
+        return len(rows) > PATIENCE and all(silent[-PATIENCE:]) and not all(silent)
 
     def _seconds(self) -> float:
         return self._at.seconds + time.monotonic() - self._started
@@ -208,7 +250,7 @@ class Trainer:
                 self._path,
                 {
                     "fingerprint": self._job.fingerprint,
-                    "at": [at.phase, at.epoch, at.step, at.best_accuracy, self._seconds()],
+                    "at": list(astuple(replace(at, seconds=self._seconds()))),
                     "model": self._network.state_dict(),
                     "optimiser": self._optimiser.state_dict(),
                     "best": self._best,
@@ -227,8 +269,7 @@ class Trainer:
         self._optimiser.load_state_dict(state["optimiser"])
         self._best = {k: v.to(self._device) for k, v in state["best"].items()}
         self._history, self._sums = state["history"], state["sums"]
-        phase, epoch, step, best, seconds = state["at"]
-        self._at = _Position(int(phase), int(epoch), int(step), best, seconds)
+        self._at = _Position(*state["at"])
         torch.set_rng_state(state["random"])
 
 

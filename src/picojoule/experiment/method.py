@@ -1,8 +1,8 @@
 """The contract of a method, with the answers that most methods give."""
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import ClassVar, NamedTuple
+from dataclasses import MISSING, Field, fields, replace
+from typing import Any, ClassVar, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -31,6 +31,10 @@ class Progress(NamedTuple):
     epoch: int
     epochs: int
 
+    def share_of_ramp(self, share: float) -> float:
+        """How far a linear ramp over this share of the epochs has come, in (0, 1]: 1 in its last epoch and after."""
+        return min(1.0, (self.epoch + 1) / (share * self.epochs)) if share else 1.0
+
 
 class Method:
     """What turns a network definition and data into a model whose accuracy and energy are compared.
@@ -43,6 +47,7 @@ class Method:
         hardware: the price list of the method's table row.
         observes: whether the loss reads the activity.
         pool: the pooling it needs, or None.
+        encoder, readout: what its networks have unless the user asks for others.
     """
 
     name: ClassVar[str]
@@ -51,6 +56,31 @@ class Method:
     hardware: ClassVar[str] = "horowitz-45nm-fp32"
     observes: ClassVar[bool] = False
     pool: ClassVar[str | None] = None
+    encoder: ClassVar[str] = "constant-current"
+    readout: ClassVar[str] = "mean"
+
+    @classmethod
+    def known_options(cls) -> tuple[Field[Any], ...]:
+        """The options by name, type and default."""
+        return fields(cls)  # pyright: ignore[reportArgumentType]
+
+    def options(self) -> dict[str, Any]:
+        """The options by name, as chosen."""
+        return {f.name: getattr(self, f.name) for f in self.known_options()}
+
+    def label(self) -> str:
+        """The name, and the options that differ from their defaults."""
+        defaults = {f.name: f.default for f in self.known_options() if f.default is not MISSING}
+        changed = [f"{key}-{value}" for key, value in self.options().items() if value != defaults[key]]
+        return "_".join([self.name, *changed])
+
+    def beside(self, others: tuple["Method", ...]) -> "Method":
+        """The method as it is when its loss terms are added to those of others."""
+        return self
+
+    def keeps_trains(self) -> bool:
+        """Whether the loss reads every event of the neurons (`NeuronRecord.train`), before they are pooled."""
+        return False
 
     def definition(self, wanted: Definition, timesteps: int | None) -> Definition:
         """The network this method deploys; `timesteps` is what the user asked for, if anything."""

@@ -44,6 +44,10 @@ class Progressbar:
             note = f"epoch {progress.epoch + 1}/{progress.epochs} {losses}"
             self._bar.update(self._task, total=progress.epochs * steps, completed=done, note=note)
 
+    def warn(self, what: str) -> None:
+        """One sentence on stderr, also where there is no bar."""
+        print(f"warning: {self._label}: {what}", file=sys.stderr)
+
     def close_epoch(self, progress: Progress, row: dict[str, float]) -> None:
         """An epoch ended with these numbers."""
         if self._bar is not None:

@@ -78,7 +78,7 @@ def _record(job: Job, network: Network) -> Record:
     setting, method, definition = job.setting, job.method, job.definition
     data = setting.data
     example = intensities(data.test.images[:1], data.scale).to(setting.device)
-    observed = fused(observe(network, example, strict=True))
+    observed = fused(observe(network, example, data.inputs, strict=True))
     validation = evaluate(observed, data.validation, data, setting.device, [])
     report = evaluate(observed, data.test, data, setting.device, list(PRICED))
     return {
@@ -92,7 +92,7 @@ def _record(job: Job, network: Network) -> Record:
         "encoder": definition.encoder,
         "readout": definition.readout,
         "strength": getattr(method, "strength", None),
-        "options": job.options,
+        "options": method.options(),
         "parent": method.parent,
         "hardware": method.hardware,
         "split": "test",

@@ -19,7 +19,7 @@ from picojoule.files import sweep, writable_folder
 from picojoule.kernels.native.library import status
 from picojoule.pages import reuse_pages
 
-_BEFORE = {"compile": False}
+_BEFORE = {"compile": False, "augment": "none"}
 """What records ran with that are older than the setting."""
 MakeMethod = Callable[[str], list[Method]]
 """The method of a name, once for every strength asked for."""
@@ -53,6 +53,7 @@ def run_table(
     for method in methods:  # what cannot be built fails before anything is written
         if method.parent is None:
             method.build(setting.definition(method))
+            method.phases(training.epochs or 1)
     if (training.batch_size or 0) < 2 * processes_asked():
         raise BadInput(f"expected --batch-size of at least 2 per process, got {training.batch_size}")
     _check_tools(training, device)
@@ -94,6 +95,7 @@ def _of_this_table(path: Path, setting: Setting) -> list[Record]:
         "epochs",
         "lr",
         "batch_size",
+        "augment",
         "precision",
         "compile",
         "save_membranes",

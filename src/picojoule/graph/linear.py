@@ -1,9 +1,10 @@
 """The linear operations of a graph, each with what the exact fan-out needs: itself with all weights one."""
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from inspect import signature
+from math import prod
 from typing import Any, NamedTuple
 
 import torch
@@ -48,7 +49,8 @@ class Linear(NamedTuple):
     """A linear operation on one activation: its name, what it is, its operand, and itself with all weights one.
 
     `windows` is the number of trailing axes over which windows slide: there the fan-out depends on the size.
-    `weights` and `biases` are the numbers of parameters.
+    `weights` and `biases` are the numbers of parameters, `interior` is the fan-out far from any border (None where it
+    is the same everywhere).
     """
 
     name: str
@@ -58,6 +60,7 @@ class Linear(NamedTuple):
     windows: int
     weights: int
     biases: int
+    interior: float | None = None
 
 
 def linear_at(graph: fx.GraphModule, node: fx.Node) -> Linear | None:
@@ -68,7 +71,7 @@ def linear_at(graph: fx.GraphModule, node: fx.Node) -> Linear | None:
         ones = with_ones(whole)
         if len(node.args) + len(node.kwargs) > 1:  # a transposed convolution that was told its output's size
             ones = partial(ones, output_size=list(node.meta["shape"][-windows:]))
-        sizes = parameters_of(whole)
+        sizes = (*parameters_of(whole), interior_of(whole))
         return Linear(str(node.target), type(module).__name__, node.all_input_nodes[0], ones, windows, *sizes)
     if node.target in LINEAR_FUNCTIONS:
         return _function(node)
@@ -98,6 +101,22 @@ def parameters_of(layer: nn.Module) -> tuple[int, int]:
     """The numbers of weights and of biases of a linear layer."""
     inner: Any = layer.layer if isinstance(layer, Timewise) else layer
     return inner.weight.numel(), 0 if inner.bias is None else inner.bias.numel()
+
+
+def interior_of(layer: nn.Module) -> float | None:
+    """The fan-out of an input far from any border, the mean over one stride; None where there are no borders."""
+    inner: Any = layer.layer if isinstance(layer, Timewise) else layer
+    if not windows_of(inner):
+        return None
+    return interior_fan_out(inner.weight.shape, inner.stride, inner.groups, inner.transposed)
+
+
+def interior_fan_out(weight: torch.Size, stride: int | Sequence[int], groups: int, transposed: bool) -> float:
+    """`kernel size * output channels / groups / stride`: of a convolution's input far from any border."""
+    strides = [stride] * (len(weight) - 2) if isinstance(stride, int) else stride
+    if transposed:
+        return float(weight[1] * prod(weight[2:]))
+    return weight[0] * prod(weight[2:]) / groups / prod(strides)
 
 
 def with_ones(layer: nn.Module) -> Callable[..., Tensor]:
@@ -134,7 +153,13 @@ def _function(node: fx.Node) -> Linear | None:
     bias = given.get("bias")
     biases = 0 if bias is None else bias.meta["shape"].numel()
     whole = partial(_with_weight, function, ones, rest, settings)
-    return Linear(name, function.__name__, operand, whole, windows, ones.numel(), biases)
+    interior = None
+    if windows:
+        transposed = "transpose" in function.__name__
+        order = ("stride", "padding", "output_padding" if transposed else "dilation", "groups")
+        told: dict[str, Any] = dict(zip(order, rest, strict=False)) | settings
+        interior = interior_fan_out(ones.shape, told.get("stride", 1), told.get("groups", 1), transposed)
+    return Linear(name, function.__name__, operand, whole, windows, ones.numel(), biases, interior)
 
 
 def _with_weight(function: Any, ones: Tensor, rest: Any, settings: dict[str, Any], x: Tensor) -> Tensor:

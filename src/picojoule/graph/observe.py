@@ -12,13 +12,14 @@ from picojoule.graph.fan_out import fan_out
 from picojoule.graph.linear import (
     MULTIPLICATIONS,
     UNCOUNTED_FUNCTIONS,
+    interior_of,
     is_product_of_activations,
     linear_at,
     parameters_of,
     windows_of,
     with_ones,
 )
-from picojoule.graph.observers import CellObserver, NeuronObserver, ProductObserver, SynapseObserver
+from picojoule.graph.observers import CellObserver, NeuronObserver, Population, ProductObserver, SynapseObserver
 from picojoule.graph.propagate import infer_kinds, operands
 from picojoule.graph.records import Activity, Site
 from picojoule.graph.shapes import BatchAxis, evaluating, infer_shapes
@@ -129,7 +130,8 @@ class _Builder:
             operand = linear.operand
             shape, batch = operand.meta["shape"], operand.meta["batch"]
             kind, trained = operand.meta["kind"], operand.meta["trained"]
-            site = Site(linear.name, linear.operation, kind, trained, linear.weights, linear.biases)
+            sizes, interior = (linear.weights, linear.biases), linear.interior
+            site = Site(linear.name, linear.operation, kind, trained, *sizes, interior=interior)
             observer = self._synapse_observer(site, linear.with_ones, shape, linear.windows, batch)
             if observer is not None:
                 self._synapses.append(self._call(observer, self._twins[operand]))
@@ -177,8 +179,9 @@ class _Builder:
         for synapse in cell.synapses():
             kind = x.meta["kind"] if synapse.kind is None else synapse.kind
             trained = x.meta["trained"] if synapse.kind is None else True
-            sizes = parameters_of(synapse.layer)
-            site = Site(f"{node.target}.{synapse.name}", type(synapse.layer).__name__, kind, trained, *sizes)
+            sizes, interior = parameters_of(synapse.layer), interior_of(synapse.layer)
+            name, operation = f"{node.target}.{synapse.name}", type(synapse.layer).__name__
+            site = Site(name, operation, kind, trained, *sizes, interior=interior)
             batch = x.meta["batch"]
             ones, windows = with_ones(synapse.layer), windows_of(synapse.layer)
             observer = self._synapse_observer(site, ones, shapes[synapse.name], windows, batch)
@@ -202,8 +205,11 @@ class _Builder:
             neuron = "ReLU"
         else:
             return
-        name, analog = self._population(node), neuron == "ReLU"
-        observer = NeuronObserver(name, neuron, batch, analog, self._driver(node))
+        population = Population(
+            self._population(node), neuron, self._driver(node), str(node.target), self._hidden(node)
+        )
+        kind = node.meta["kind"] if neuron != "ReLU" else None
+        observer = NeuronObserver(population, batch, kind)
         self._neurons.append(self._call(observer, self._twins[node]))
 
     def _driver(self, node: fx.Node) -> str:
@@ -219,6 +225,22 @@ class _Builder:
                 return linear.name
             behind += source.all_input_nodes
         return ""
+
+    def _hidden(self, node: fx.Node) -> bool:
+        """Whether what a population sends enters synapses: its own recurrent ones, or a layer's further on."""
+        ahead, seen = [node], {node}
+        while ahead:
+            here = ahead.pop()
+            if isinstance(module_of(self._source, here), Cell) or (here is not node and self._is_site(here)):
+                return True
+            ahead += [user for user in here.users if user not in seen]
+            seen.update(here.users)
+        return False
+
+    def _is_site(self, node: fx.Node) -> bool:
+        if node.meta.get("kind") is None:
+            return False
+        return linear_at(self._source, node) is not None or is_product_of_activations(node)
 
     def _population(self, node: fx.Node) -> str:
         """A module's name at its first call; each further call of it is another population."""

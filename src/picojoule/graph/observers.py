@@ -1,5 +1,7 @@
 """The small modules that `observe` puts into a graph; each returns the record of one call."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -7,7 +9,7 @@ from picojoule.cells import Cell
 from picojoule.errors import BadInput
 from picojoule.graph.counting import Sums, fired_and_multiple, magnitudes, product_record, sums_of, synapse_record
 from picojoule.graph.fan_out import FanOut, dense_synapses
-from picojoule.graph.records import NeuronRecord, Site, SynapseRecord
+from picojoule.graph.records import NeuronRecord, Operand, Site, SynapseRecord
 from picojoule.graph.shapes import BatchAxis
 from picojoule.kernels.native import count
 from picojoule.kinds import Events, Kind
@@ -35,7 +37,14 @@ class SynapseObserver(nn.Module):
         if isinstance(self.site.kind, Events):
             self._check_events(x, self.site.kind, sums)
         dense = dense_synapses(x.shape, self.synapses, self._synapses_of_one, self.batch)
-        return synapse_record(self.site, x, sums, self.synapses, self.batch, dense, self._outputs_per_input)
+        record = synapse_record(self.site, x, sums, self.synapses, self.batch, dense, self._outputs_per_input)
+        return record._replace(operand=self._frozen(x)) if record.operand is None else record
+
+    def _frozen(self, x: Tensor) -> Operand | None:
+        """What neurons sent in training whose layers are not trained now: penalties count it, too."""
+        if not isinstance(self.site.kind, Events) or not self.site.trained or not torch.is_grad_enabled():
+            return None
+        return Operand((magnitudes(x, self.site.kind),), self.synapses, self.batch)
 
     def _check_events(self, x: Tensor, kind: Events, sums: Sums) -> None:
         """A guard, not a classification: what structure promised must hold, or a count would be wrong in silence."""
@@ -71,39 +80,66 @@ class ProductObserver(nn.Module):
         return product_record(self.site, patterns[0], patterns[1], self.kinds, self.batch)
 
 
+class Population(NamedTuple):
+    """What a NeuronRecord says of a population whatever it sends."""
+
+    name: str
+    neuron: str
+    layer: str
+    module: str
+    hidden: bool
+
+    def record(
+        self,
+        events: Tensor,
+        health: tuple[Tensor | None, Tensor | None, Tensor | None],
+        updates: float,
+        steps: int,
+        sent: Tensor | None,
+        train: Tensor | None,
+    ) -> NeuronRecord:
+        of, behind = (self.name, self.neuron), (self.layer, self.module, self.hidden)
+        return NeuronRecord(*of, events, *health, updates, steps, *behind, sent, train)
+
+
 class NeuronObserver(nn.Module):
-    """Counts what a population sent; of `analog` activations, which have no state to update, the non-zeros.
+    """Counts the events that a population sent; of activations (`kind` None), which have no state, the non-zeros.
 
     Time is the axis before the batch axis, or folded into it.
     """
 
-    def __init__(self, name: str, neuron: str, batch: BatchAxis, analog: bool, layer: str):
+    def __init__(self, population: Population, batch: BatchAxis, kind: Events | None):
         super().__init__()
-        self.name, self.neuron, self.batch, self.analog, self.layer = name, neuron, batch, analog, layer
+        self.population, self.batch, self.kind = population, batch, kind
 
     def forward(self, y: Tensor) -> NeuronRecord:
-        sent = y.detach() != 0 if self.analog else y.detach().abs()
-        updates = 0.0 if self.analog else y.numel() / y.shape[self.batch.dim] * self.batch.folds
-        of_sample, steps = self.batch.by_sample(sent)
-        active = None if torch.is_grad_enabled() else self.batch.by_sample(sent != 0)[0]
-        return self._record(of_sample, active, updates, steps)
+        if self.kind is None:
+            n, updates = y.detach() != 0, 0.0
+        else:
+            n, updates = magnitudes(y, self.kind), y.numel() / y.shape[self.batch.dim] * self.batch.folds
+        sent, steps = self.batch.by_sample(n)
+        active = None if torch.is_grad_enabled() else self.batch.by_sample(n != 0)[0]
+        return self._record(sent, active, updates, steps, None if self.kind is None else self.batch.by_step(n))
 
-    def of_counts(self, sent: Tensor, steps: int) -> NeuronRecord:
+    def of_counts(self, sent: Tensor, steps: int, train: Tensor | None = None) -> NeuronRecord:
         """The record of neurons that sent `sent` unit events `[B, *N]` over `steps` steps, one in a step at most."""
         updates, training = float(steps * sent[0].numel()), torch.is_grad_enabled()
-        if not count.adds_up(sent, steps):
-            return self._record(sent, None if training else sent, updates, steps)
-        events, fired, multiple = count.population(sent)
+        if not count.adds_up(sent.detach(), steps):
+            return self._record(sent, None if training else sent, updates, steps, train)
+        events, fired, multiple = count.population(sent.detach())
         health = (None, None, None) if training else (events, fired, multiple)
-        return NeuronRecord(self.name, self.neuron, events, *health, updates, steps, self.layer)
+        return self.population.record(events, health, updates, steps, *_in_training(sent, train))
 
-    def _record(self, of_sample: Tensor, active: Tensor | None, updates: float, steps: int) -> NeuronRecord:
+    def _record(
+        self, sent: Tensor, active: Tensor | None, updates: float, steps: int, train: Tensor | None
+    ) -> NeuronRecord:
         fired = multiple = None
         if active is not None:
             active = active.sum(0).double()
-            fired, multiple = fired_and_multiple(of_sample)
-        events = of_sample.sum(0, dtype=torch.float64)
-        return NeuronRecord(self.name, self.neuron, events, active, fired, multiple, updates, steps, self.layer)
+            fired, multiple = fired_and_multiple(sent)
+        events = sent.detach().sum(0, dtype=torch.float64)
+        live = (None, None) if self.kind is None else _in_training(sent, train)
+        return self.population.record(events, (active, fired, multiple), updates, steps, *live)
 
 
 class CellObserver(nn.Module):
@@ -117,6 +153,11 @@ class CellObserver(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[SynapseRecord, ...]]:
         y, _, operands = self.cell.forward_observed(x, self.cell.initial_state(x))
         return y, tuple(self.observers[name](operands[name]) for name in self.observers)
+
+
+def _in_training(sent: Tensor, train: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """What training is made of, that of frozen layers too; and nothing outside it."""
+    return (sent, train) if torch.is_grad_enabled() else (None, None)
 
 
 def _are_events(x: Tensor, kind: Events) -> bool:

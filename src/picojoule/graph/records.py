@@ -14,7 +14,8 @@ class Site:
     """A place where synapses act. `kind` is what enters it; `trained` that parameters act on what enters.
 
     `weights` and `biases` are the numbers of stored parameters (0 where two activations are multiplied). `even` says
-    that samples could not be told apart, so that each has the mean of all. Sites of one shared module have the same
+    that samples could not be told apart, so that each has the mean of all. `interior` is the fan-out of an input far
+    from any border, the mean over one stride (None where it is not known). Sites of one shared module have the same
     name and are added up.
     """
 
@@ -25,6 +26,7 @@ class Site:
     weights: int = 0
     biases: int = 0
     even: bool = False
+    interior: float | None = None
 
 
 class SynapseRecord(NamedTuple):
@@ -63,6 +65,10 @@ class NeuronRecord(NamedTuple):
     `events` is |n| (activations: non-zeros); `active` counts the steps with an event, `fired` the samples with one,
     `multiple` those with more than one (all None in training). `updates` is neuron updates per sample (activations
     have none); `steps` the number of time steps.
+
+    `module` is the part that fires: calls of one part behind one layer are steps of one population. `hidden` tells that
+    what it sends enters synapses. `sent` `[B, *N]` is what each neuron sent in each sample, `train` `[T, B, *N]` when:
+    live, in training alone, and `train` only where the events leave the kernel that makes them.
     """
 
     name: str
@@ -74,6 +80,10 @@ class NeuronRecord(NamedTuple):
     updates: float
     steps: int
     layer: str = ""
+    module: str = ""
+    hidden: bool = True
+    sent: Tensor | None = None
+    train: Tensor | None = None
 
 
 class Activity(NamedTuple):

@@ -27,6 +27,14 @@ class BatchAxis(NamedTuple):
         rows = rows.flatten(1).sum(1) if rows.dim() > 1 else rows
         return rows.unflatten(0, (self.folds // self.inner, -1, self.inner)).transpose(1, 2).flatten(0, 1)
 
+    def by_step(self, x: Tensor) -> Tensor:
+        """`x` as `[T, B, ...]`: steps are folded into this axis, or lie on an axis before it."""
+        if self.folds == 1 and self.dim == 1:
+            return x
+        x = x.movedim(self.dim, 0)
+        x = x.unflatten(0, (self.folds // self.inner, -1, self.inner))
+        return x.transpose(1, 2).flatten(0, 1)
+
     def by_sample(self, x: Tensor) -> tuple[Tensor, int]:
         """`x` with the samples in front, summed over their steps, `[B, ...]` in float32 at least; and how many steps.
 

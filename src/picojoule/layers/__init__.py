@@ -1,6 +1,6 @@
 """Parts without synapses: time folding, encoders, pooling, readouts, wiring."""
 
-from picojoule.layers.encoders import Bernoulli, Latency
+from picojoule.layers.encoders import Bernoulli, Encoder, Frames, Latency, LogLatency
 from picojoule.layers.flow import Concatenate, Residual
 from picojoule.layers.pooling import pooling
 from picojoule.layers.quantised import QuantisedReLU
@@ -11,7 +11,10 @@ __all__ = [
     "AddTime",
     "Bernoulli",
     "Concatenate",
+    "Encoder",
+    "Frames",
     "Latency",
+    "LogLatency",
     "MeanReadout",
     "MembraneReadout",
     "QuantisedReLU",

@@ -1,6 +1,7 @@
 """What one presentation of inputs counts: the calls of every site and population, as one Activity."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from picojoule.graph.records import NeuronRecord, Operand, SynapseRecord
 from picojoule.graph.shapes import BatchAxis
 from picojoule.kinds import Events, Values
 from picojoule.metering.numbers import most_of, numbers, same_numbers
+from picojoule.metering.session import FUNCTIONAL
 from picojoule.metering.site_info import Reach, SiteInfo
 from picojoule.metering.tag import Level, Tag
 
@@ -28,8 +30,8 @@ _NOWHERE = Site("", "", Values(), False)
 class _Calls:
     """Calls of a site that are alike, in order. `parts` are event numbers summed over axes of constant fan-out, of
     values non-zeros; `nonzeros` the same of non-zeros, where numbers above 1 may occur. `live` are operands that
-    training needs, with their version: they are summed when the record is made. `latest` is the last
-    operand of values: an image that is shown at every step is looked at once.
+    training needs, with their version: they are summed when the record is made, and once there is one, all later ones
+    are kept. `latest` is the last operand of values: an image that is shown at every step is looked at once.
     """
 
     info: SiteInfo
@@ -50,12 +52,12 @@ class _Calls:
         if self.live:
             with torch.enable_grad():
                 return self._live_record(site)
-        sums = self._sums(site, self.parts)
+        sums = self._sums(site, self.parts, self.nonzeros)
         return _spread(assembled(site, sums, self.dense, self.inputs, self.outputs), self.share)
 
-    def _sums(self, site: Site, parts: list[Tensor]) -> Sums:
+    def _sums(self, site: Site, parts: list[Tensor], nonzeros: list[Tensor]) -> Sums:
         """Of all calls; the numbers of events that enter a site of values do not matter, only that they are there."""
-        nonzeros = self.nonzeros or parts
+        nonzeros = nonzeros or parts
         chosen = parts if isinstance(site.kind, Events) else nonzeros
         weighted, entered = self._by_step(chosen)
         nonzero = weighted.detach() if nonzeros is chosen else self._by_step(nonzeros)[0]
@@ -87,13 +89,13 @@ class _Calls:
                     f"{self.info.name}: the events that entered were changed in place before they were counted; call "
                     "activity() right after the model, or count under torch.no_grad()"
                 )
-        self.nonzeros = []
         numbers_of = [numbers(x, self.tag) for x, _ in self.live]
-        parts = [over_constant(n, self.synapses, self.batch, most_of(self.tag)) for n in numbers_of]
+        parts = self.parts + [over_constant(n, self.synapses, self.batch, most_of(self.tag)) for n in numbers_of]
+        nonzeros = []
         if most_of(self.tag) != 1 or not isinstance(site.kind, Events):
-            self.nonzeros = [self._nonzero(n) for n in numbers_of]
+            nonzeros = (self.nonzeros or self.parts) + [self._nonzero(n) for n in numbers_of]
         live = Operand(tuple(numbers_of), self.synapses, self.batch) if isinstance(site.kind, Events) else None
-        sums = self._sums(site, parts)
+        sums = self._sums(site, parts, nonzeros)
         return _spread(assembled(site, sums, self.dense, self.inputs, self.outputs, live), self.share)
 
     def takes(self, tag: Tag, batch: BatchAxis, reach: Reach, share: int) -> bool:
@@ -107,8 +109,9 @@ class _Calls:
         self.inputs += inputs
         self.outputs += inputs * ratio
         self.dense += dense_synapses(x.shape, self.synapses, of_one, self.batch)
-        if training and x.requires_grad and self.tag.level is not Level.GRADED:
-            self.live.append((x, x._version))
+        if training and self.tag.level is not Level.GRADED and (x.requires_grad or self._follows()):
+            kept = x if x.requires_grad else x.clone()
+            self.live.append((kept, kept._version))
             return
         if self.tag.level is Level.GRADED:
             again = self.latest is not None and self.latest[0] is x and self.latest[1] == x._version
@@ -120,6 +123,10 @@ class _Calls:
         self.parts.append(over_constant(n, self.synapses, self.batch, most))
         if most != 1:
             self.nonzeros.append(self._nonzero(x))
+
+    def _follows(self) -> bool:
+        """Whether operands that autograd does not see belong to a train that it may see elsewhere."""
+        return bool(self.live) or self.tag.trained or self.tag.is_constant
 
     def _nonzero(self, x: Tensor) -> Tensor:
         return over_constant(x.detach() != 0, self.synapses, self.batch, 1)
@@ -136,32 +143,64 @@ class _Product:
         return self.record_._replace(site=site)
 
 
+class _LiveTrain(NamedTuple):
+    """Events that a call sent, as autograd sees them."""
+
+    y: Tensor
+    version: int
+    tag: Tag
+    batch: BatchAxis
+
+    @property
+    def unchanged(self) -> bool:
+        return self.y._version == self.version
+
+    def train(self) -> Tensor:
+        """`[T, B, *N]`."""
+        return self.batch.by_step(numbers(self.y, self.tag))
+
+
 @dataclass
 class _Sent:
-    """What a population sent in the calls so far: `[B, *N]` and, over samples and steps, `[*N]`."""
+    """What a population sent in the calls so far: `[B, *N]` and, over samples and steps, `[*N]`.
+
+    `live` holds in training what each call sent, and its version; None where autograd cannot see it.
+    """
 
     neuron: str
     layer: str
+    module: str
     sent: Tensor
     active: Tensor | None
     updates: float
     steps: int
     training: bool
+    live: list[_LiveTrain] | None
 
-    def add(self, sent: Tensor, active: Tensor | None, updates: float, steps: int) -> None:
+    def add(self, more: "_Sent") -> None:
         """More calls of the same neurons."""
-        self.sent += sent
-        self.active = None if self.active is None or active is None else self.active + active
-        self.updates, self.steps = self.updates + updates, self.steps + steps
+        self.sent += more.sent
+        self.active = None if self.active is None or more.active is None else self.active + more.active
+        self.updates, self.steps = self.updates + more.updates, self.steps + more.steps
+        self.live = None if self.live is None or more.live is None else self.live + more.live
 
-    def record(self, name: str) -> NeuronRecord:
+    def record(self, name: str, hidden: bool) -> NeuronRecord:
         events = self.sent.sum(0, dtype=torch.float64)
         fired = multiple = active = None
         if not self.training:
             fired, multiple = fired_and_multiple(self.sent)
             active = events if self.active is None else self.active
-        rest = (events, active, fired, multiple, self.updates, self.steps, self.layer)
-        return NeuronRecord(name, self.neuron, *rest)
+        counts = (events, active, fired, multiple, self.updates, self.steps)
+        live = self._live_events()
+        return NeuronRecord(name, self.neuron, *counts, self.layer, self.module, hidden, *live)
+
+    def _live_events(self) -> tuple[Tensor | None, Tensor | None]:
+        """What was sent `[B, *N]` and when `[T, B, *N]`; None if it was changed in place since."""
+        if not self.live or not all(events.unchanged for events in self.live):
+            return None, None
+        with torch.enable_grad():
+            train = torch.cat([events.train() for events in self.live])
+            return train.sum(0, dtype=torch.promote_types(train.dtype, torch.float32)), train
 
 
 class Ledger:
@@ -212,10 +251,14 @@ class Ledger:
 
         `at_rest` calls came before in which it sent nothing, because no input had reached it yet.
         """
-        y = y.detach()
         if batch.dim == 1 and batch.folds > 1:  # neurons side by side with the samples, time in front
             y = y.unflatten(1, (batch.folds // batch.inner, -1, batch.inner)).movedim(2, 1)
             batch = BatchAxis(1, 1)
+        live = None
+        if self.training and tag is not None and neuron != FUNCTIONAL:
+            rest = [_LiveTrain(torch.zeros_like(y), 0, tag, batch)] * at_rest
+            live = [*rest, _LiveTrain(y, y._version, tag, batch)]
+        y = y.detach()
         sent = (y != 0).to(torch.float32) if tag is None else numbers(y, tag)
         of_sample, steps = batch.by_sample(sent)
         active = None
@@ -225,19 +268,20 @@ class Ledger:
         steps *= 1 + at_rest
         key = (name, layer, of_sample.shape)
         known = self._neurons.get(key)
+        own = _Sent(neuron, layer, name, of_sample, active, updates, steps, self.training, live)
         if known is None:
-            once = torch.empty_like(of_sample, dtype=torch.float32).copy_(of_sample)
-            self._neurons[key] = _Sent(neuron, layer, once, active, updates, steps, self.training)
+            own.sent = torch.empty_like(of_sample, dtype=torch.float32).copy_(of_sample)
+            self._neurons[key] = own
         else:
-            known.add(of_sample, active, updates, steps)
+            known.add(own)
 
-    def activity(self, populations: dict[str, str]) -> Activity:
-        """Everything that was counted; of the populations those named, under the names given."""
+    def activity(self, populations: dict[str, str], hidden: set[str]) -> Activity:
+        """Everything that was counted; of the populations those named, under the names given, and which are hidden."""
         synapses = tuple(call.record(call.info.site()) for calls in self._calls.values() for call in calls)
         neurons = []
         for name, shown in populations.items():
             for number, n in enumerate(self._of(name)):
-                neurons.append(n.record(shown if not number else f"{shown}#{number + 1}"))
+                neurons.append(n.record(shown if not number else f"{shown}#{number + 1}", name in hidden))
         return Activity(synapses, tuple(neurons), self.samples)
 
     def _of(self, name: str) -> list[_Sent]:
@@ -255,7 +299,7 @@ class Ledger:
             if len({n.steps for n in members}) > 1:
                 first, *rest = members
                 for n in rest:
-                    first.add(n.sent, n.active, n.updates, n.steps)
+                    first.add(n)
                 members = [first]
             found += members
         return found

@@ -90,7 +90,7 @@ class Meter:
             raise BadInput("nothing was metered: call the model inside `with pj.meter(model)` before activity()")
         ledger, self._ledger = self._ledger, None
         try:
-            found = ledger.activity(self._session.populations_named())
+            found = ledger.activity(self._session.populations_named(), self._session.hidden())
         except ChangedPath:
             self._plans.clear()
             raise

@@ -115,6 +115,10 @@ class Session:
         order = list(self.populations)
         return {key: chosen[key] for key in order if key in chosen}
 
+    def hidden(self) -> set[str]:
+        """The keys of populations whose events entered synapses."""
+        return {key for key, p in self.populations.items() if p.origins & self.reached}
+
 
 def model_inside(model: nn.Module) -> nn.Module:
     """The module whose parts have the names a user knows: inside compilation and traced networks."""

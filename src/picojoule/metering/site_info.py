@@ -29,6 +29,7 @@ class SiteInfo:
     trained: bool = False
     varies: bool = False
     even: bool = False
+    interior: float | None = None
     reasons: set[str] = field(default_factory=set)
     lost: set[str] = field(default_factory=set)
 
@@ -53,7 +54,9 @@ class SiteInfo:
         return Values("; ".join(sorted(self.reasons | self.lost)))
 
     def site(self) -> Site:
-        return Site(self.name, self.operation, self.kind, self.trained, self.weights, self.biases, self.even)
+        return Site(
+            self.name, self.operation, self.kind, self.trained, self.weights, self.biases, self.even, self.interior
+        )
 
 
 class Reach(NamedTuple):

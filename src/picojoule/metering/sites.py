@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from picojoule.errors import BadInput
+from picojoule.graph.linear import interior_of
 from picojoule.graph.shapes import BatchAxis
 from picojoule.metering.algebra import BINARY, add, multiply
 from picojoule.metering.call import SiteCall
@@ -90,11 +91,12 @@ class Sites:
             tag = event(BINARY, born=tag.born, trained=tag.trained)
         frame = self._run.frame
         name = self._site_name(frame, part)
-        operation, biases = part.operation, part.biases
+        operation, biases, interior = part.operation, part.biases, None
         if frame is not None and is_linear(frame.module):  # whose bias may be added by an operation of its own
-            operation = type(frame.module).__name__
+            operation, interior = type(frame.module).__name__, interior_of(frame.module)
             biases = sum(p.numel() for n, p in frame.module.named_parameters() if n.endswith("bias"))
         info = self._session.site(name, operation, part.weight.numel(), biases)
+        info.interior = interior
         self._run.driver = name
         if tag.level is Level.CONST:
             tag = self._constant_operand(tag)

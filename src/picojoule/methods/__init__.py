@@ -1,53 +1,91 @@
 """The published methods and their baselines, one file each. A new method is a new file and a line here."""
 
-from dataclasses import fields
+from dataclasses import replace
 from typing import Any
 
 from picojoule.errors import BadInput, unknown_name
 from picojoule.experiment.method import Method
+from picojoule.experiment.penalised import Penalised
 from picojoule.methods.ann import ANN
 from picojoule.methods.ann_int8 import Int8ANN
 from picojoule.methods.ann_sparse import SparseANN
+from picojoule.methods.combined import Combined
 from picojoule.methods.ecc import ECC
+from picojoule.methods.energy_penalty import EnergyPenalty
+from picojoule.methods.first_spike import FirstSpike
+from picojoule.methods.layer_mean import LayerMean
 from picojoule.methods.plain import Plain
+from picojoule.methods.rate_bounds import RateBounds
 from picojoule.methods.synaptic_penalty import SynapticPenalty
+from picojoule.methods.synops_target import SynOpsTarget
+from picojoule.methods.total_spikes import TotalSpikes
 
-METHODS: dict[str, type[Any]] = {m.name: m for m in (ANN, SparseANN, Int8ANN, Plain, SynapticPenalty, ECC)}
+METHODS: dict[str, type[Method]] = {
+    m.name: m
+    for m in (
+        *(ANN, SparseANN, Int8ANN, Plain, SynapticPenalty, EnergyPenalty, FirstSpike),
+        *(TotalSpikes, LayerMean, SynOpsTarget, RateBounds, ECC),
+    )
+}
 
 
 def make(name: str, strength: float | None = None, options: dict[str, str] | None = None) -> Method:
     """The method called `name`, with options given as text (`{"p": "2"}`). Raises BadInput.
 
-    An option `METHOD:NAME` is for that method alone; others are ignored by methods that do not have them, so
-    check with `check_options` that somebody has them.
+    Penalties are added up as in `synaptic-penalty+first-spike`. An option `METHOD:NAME` is for that method alone;
+    others are ignored by methods that do not have them, so check with `check_options` that somebody has them.
     """
-    method = method_class(name)
-    known = {f.name: f.type for f in fields(method)}
-    chosen: dict[str, Any] = {}
-    if strength is not None and "strength" in known:
-        chosen["strength"] = strength
-    for key, text in (options or {}).items():
-        owner, _, field = key.rpartition(":")
-        if owner in ("", name) and field in known:
-            chosen[field] = _parsed(field, text, known[field])
-    return method(**chosen)
+    classes = method_classes(name)
+    plain = tuple(method() for method in classes)
+    made = []
+    for method in plain:
+        others = tuple(other for other in plain if other is not method)
+        made.append(_with_options(method.beside(others), name, strength, options or {}))
+    return made[0] if len(made) == 1 else Combined(tuple(made))
 
 
-def method_class(name: str) -> type[Any]:
-    """The class of a method. Raises BadInput with the nearest name."""
-    if name not in METHODS:
-        raise unknown_name("method", name, list(METHODS))
-    return METHODS[name]
+def method_classes(name: str) -> list[type[Method]]:
+    """The class of a method, or those of penalties that are added up. Raises BadInput, with the nearest name."""
+    names = name.split("+")
+    for part in names:
+        if part not in METHODS:
+            raise unknown_name("method", part, list(METHODS))
+    classes = [METHODS[part] for part in names]
+    if len(names) > 1 and not all(issubclass(method, Penalised) for method in classes):
+        raise BadInput(f"expected penalties to add up, such as synaptic-penalty+first-spike, got {name}")
+    if len(set(names)) < len(names):
+        raise BadInput(f"expected different penalties to add up, got {name}")
+    return classes
+
+
+def has_strength(name: str) -> bool:
+    """Whether `--strength` means something to a method."""
+    return any(f.name == "strength" for method in method_classes(name) for f in method.known_options())
 
 
 def check_options(names: list[str], options: dict[str, str]) -> None:
     """Raise BadInput for an option that none of the methods `names` has."""
-    known = sorted({f.name for name in names for f in fields(method_class(name))})
+    classes = {method.name: method for name in names for method in method_classes(name)}
+    known = {name: {f.name for f in method.known_options()} for name, method in classes.items()}
+    every = sorted(set().union(*known.values()))
     for key in options:
         owner, _, field = key.rpartition(":")
-        has = {f.name for f in fields(method_class(owner))} if owner else set(known)
-        if field not in has:
-            raise unknown_name("option", key, known)
+        if owner and owner not in known:
+            raise unknown_name("method", owner, list(known))
+        if field not in (known[owner] if owner else every):
+            raise unknown_name("option", key, every)
+
+
+def _with_options(method: Method, whole: str, strength: float | None, options: dict[str, str]) -> Method:
+    known = {f.name: f.type for f in method.known_options()}
+    chosen: dict[str, Any] = {}
+    if strength is not None and "strength" in known:
+        chosen["strength"] = strength
+    for key, text in options.items():
+        owner, _, field = key.rpartition(":")
+        if owner in ("", method.name, whole) and field in known:
+            chosen[field] = _parsed(field, text, known[field])
+    return replace(method, **chosen)  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 
 def _parsed(field: str, text: str, kind: Any) -> Any:

@@ -3,15 +3,30 @@
 from typing import TYPE_CHECKING
 
 from picojoule.lazy import lazy
-from picojoule.networks.definition import ENCODERS, NETWORKS, POOLINGS, READOUTS, Definition
+from picojoule.networks.definition import ENCODERS, NETWORKS, POOLINGS, READOUTS, Definition, check_network
 
 if TYPE_CHECKING:
-    from picojoule.networks.architectures import Activation, build
+    from picojoule.networks.architectures import build
     from picojoule.networks.network import Network
+    from picojoule.networks.parts import Activation
 
-__all__ = ["ENCODERS", "NETWORKS", "POOLINGS", "READOUTS", "Activation", "Definition", "Network", "build"]
+__all__ = [
+    "ENCODERS",
+    "NETWORKS",
+    "POOLINGS",
+    "READOUTS",
+    "Activation",
+    "Definition",
+    "Network",
+    "build",
+    "check_network",
+]
 
 __getattr__ = lazy(
     __name__,
-    {"picojoule.networks.architectures": ("Activation", "build"), "picojoule.networks.network": ("Network",)},
+    {
+        "picojoule.networks.architectures": ("build",),
+        "picojoule.networks.network": ("Network",),
+        "picojoule.networks.parts": ("Activation",),
+    },
 )

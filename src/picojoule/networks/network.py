@@ -10,13 +10,14 @@ from picojoule.errors import BadInput
 from picojoule.graph.shapes import evaluating
 from picojoule.graph.stream import State, advance, state_of_rest
 from picojoule.graph.trace import trace
-from picojoule.layers import Bernoulli, Latency, Repeat
+from picojoule.layers import Encoder, Frames, Repeat
 
 
 class Network(nn.Module):
     """A traced model for inputs `[B, *input_shape]` in [0, 1] that starts from rest at every call.
 
-    `model` is a module of known layers, or its graph. `classes` is the number of scores.
+    `model` is a module of known layers, or its graph. `classes` is the number of scores. `input_shape` begins with
+    the time steps where the model takes frames of events, `[T, C, H, W]`.
     """
 
     def __init__(self, model: nn.Module, input_shape: tuple[int, ...], classes: int):
@@ -46,7 +47,10 @@ class Network(nn.Module):
         return max((m.timesteps for m in self._clocks()), default=1)
 
     def with_timesteps(self, timesteps: int) -> "Network":
-        """The same network, sharing parameters and buffers, that runs for another number of steps."""
+        """The same network, sharing parameters and buffers, that runs for another number of steps.
+
+        A network for frames of events then takes that many of them.
+        """
         if timesteps < 1:
             raise BadInput(f"expected timesteps >= 1, got {timesteps}")
         shared = {id(t): t for t in (*self.parameters(), *self.buffers())}
@@ -56,10 +60,12 @@ class Network(nn.Module):
             raise BadInput("this network has no part that makes time steps, so it runs for one step only")
         for clock in clocks:
             clock.timesteps = timesteps
+            if isinstance(clock, Frames):
+                twin.input_shape = (timesteps, *twin.input_shape[1:])
         return twin
 
     def _clocks(self) -> list[Any]:
-        return [m for m in self.modules() if isinstance(m, Repeat | Bernoulli | Latency)]
+        return [m for m in self.modules() if isinstance(m, Repeat | Encoder)]
 
     def _check(self, x: Tensor) -> None:
         if tuple(x.shape[1:]) != self.input_shape:

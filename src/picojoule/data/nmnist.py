@@ -1,0 +1,122 @@
+"""N-MNIST: 1,100 recordings of MNIST digits by an event camera of 34 x 34 pixels, as frames of events.
+
+`nmnist-1100.npz` holds the first 1,000 recordings of the official training set and the first 100 of the test set,
+end to end. Of each event: `x`, `y` uint8 (0 to 33), `p` uint8 (the polarity, 1 = brighter) and `dt` uint16
+(microseconds since the event before, the first since the start). Of each recording: `label` uint8, `sample` int32
+(its official number, 1 to 1000 and 60001 to 60100) and `offset` int64, with the number of all events at the end.
+"""
+
+import io
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from picojoule.data.dataset import Dataset, Split, hold_out_last, split_from_arrays
+from picojoule.data.find import bad_file, missing_data, places, read_bytes
+from picojoule.kinds import Events
+
+TIMESTEPS = 20
+BIN_US = 15_000
+"""Microseconds per frame: three saccades of the camera, 0.1 s each, are 20 frames."""
+
+_FILE, _SOURCE = "nmnist-1100.npz", "https://www.garrickorchard.com/datasets/n-mnist"
+_PACK = f"pack the first 1,000 training and 100 test recordings of {_SOURCE}"
+_SIDE = 34
+_TRAIN, _TEST, _VALIDATION = 1_000, 100, 100
+_EXPECTED = "the events of 1,100 recordings"
+_AGAIN = f"copy it from its source, or {_PACK} as the documentation of picojoule.data.nmnist says"
+
+
+class Recordings(NamedTuple):
+    """The arrays of the file: `x`, `y`, `p`, `dt` of each event, `offset` `[N + 1]`, `label` and `sample` `[N]`."""
+
+    x: np.ndarray
+    y: np.ndarray
+    p: np.ndarray
+    dt: np.ndarray
+    offset: np.ndarray
+    label: np.ndarray
+    sample: np.ndarray
+
+
+def load(name: str = "nmnist", data_dir: str | Path | None = None) -> Dataset:
+    """N-MNIST as binary frames `[N, T=20, 2, 34, 34]` of 15 ms, OFF events in channel 0 and ON events in 1.
+
+    A pixel is 1 if any event of that polarity fell into the frame. The last 100 of the 1,000 training recordings
+    are validation, the 100 test recordings are the test. Inputs are declared as unit events.
+    """
+    where = places(data_dir)
+    path = next((place / _FILE for place in where if (place / _FILE).exists()), None)
+    if path is None:
+        raise missing_data(name, where, _FILE, f"{_PACK} (its format is in picojoule.data.nmnist)")
+    recordings = read_recordings(path)
+    frames, dropped = frames_of(recordings)
+    train, validation = hold_out_last(_split(frames, recordings, slice(_TRAIN)), _VALIDATION)
+    return Dataset(
+        name=name,
+        train=train,
+        validation=validation,
+        test=_split(frames, recordings, slice(_TRAIN, None)),
+        classes=10,
+        scale=1,
+        split_note="The first 100 official test recordings; of the first 1,000 official training recordings the"
+        f" first 900 train and the last 100 validate; {TIMESTEPS} binary frames of {BIN_US // 1000} ms, after which"
+        f" came {dropped:,} of the {len(recordings.x):,} events, which are dropped.",
+        source=_SOURCE,
+        licence="CC BY-SA 4.0",
+        citation="Orchard, Jayawant, Cohen and Thakor 2015, Converting static image datasets to spiking neuromorphic"
+        " datasets using saccades, Frontiers in Neuroscience 9:437",
+        inputs=Events(most=1),
+    )
+
+
+def read_recordings(path: Path) -> Recordings:
+    """All events of the file. Raises BadInput if it is missing, damaged or holds other recordings."""
+    raw = read_bytes(path, _EXPECTED, _AGAIN)
+    try:
+        with np.load(io.BytesIO(raw), allow_pickle=False) as arrays:
+            recordings = Recordings(*(arrays[key] for key in Recordings._fields))
+    except Exception as error:  # a damaged file can be wrong in any way
+        got = f"{len(raw):,} bytes that cannot be read as that ({type(error).__name__})"
+        raise bad_file(path, _EXPECTED, got, _AGAIN) from None
+    fault = _fault(recordings)
+    if fault:
+        raise bad_file(path, _EXPECTED, fault, _AGAIN)
+    return recordings
+
+
+def frames_of(recordings: Recordings) -> tuple[np.ndarray, int]:
+    """Binary frames uint8 `[N, T, 2, 34, 34]`, and how many events came after the last frame."""
+    frames = np.zeros((len(recordings.label), TIMESTEPS, 2, _SIDE, _SIDE), np.uint8)
+    dropped = 0
+    for frame, (start, end) in zip(frames, pairwise(recordings.offset), strict=True):
+        step = np.cumsum(recordings.dt[start:end], dtype=np.int64) // BIN_US
+        kept = int(np.searchsorted(step, TIMESTEPS))  # events are in order of time
+        x, y, p = (values[start : start + kept] for values in recordings[:3])
+        frame[step[:kept], p, y, x] = 1
+        dropped += int(end - start) - kept
+    return frames, dropped
+
+
+def _split(frames: np.ndarray, recordings: Recordings, part: slice) -> Split:
+    return split_from_arrays(frames[part], recordings.label[part])
+
+
+def _fault(r: Recordings) -> str:
+    """What is wrong with the arrays; empty if nothing is."""
+    events, count = r.x.size, _TRAIN + _TEST
+    types = (*[np.uint8] * 3, np.uint16, np.int64, np.uint8, np.int32)
+    shapes = (*[(events,)] * 4, (count + 1,), (count,), (count,))
+    for key, array, dtype, shape in zip(r._fields, r, types, shapes, strict=True):
+        if array.dtype != dtype or array.shape != shape:
+            return f"an array {key!r} of {array.dtype} {array.shape} instead of {np.dtype(dtype)} {shape}"
+    for key, most in (("x", _SIDE - 1), ("y", _SIDE - 1), ("p", 1), ("label", 9)):
+        largest = getattr(r, key).max(initial=0)
+        if largest > most:
+            return f"a {key} of {largest}, above {most}"
+    if r.offset[0] != 0 or r.offset[-1] != events or (np.diff(r.offset) < 0).any():
+        return f"offsets that do not divide its {events:,} events"
+    official = np.concatenate([np.arange(1, _TRAIN + 1), np.arange(60_001, 60_001 + _TEST)])
+    return "" if (r.sample == official).all() else "recordings with other official numbers"

@@ -1,0 +1,78 @@
+"""Several penalties in one loss: `synaptic-penalty+first-spike`."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from picojoule.experiment.method import Method, Phase, Progress
+from picojoule.experiment.penalised import Penalised
+from picojoule.graph import Activity
+from picojoule.networks import Definition, Network
+
+
+@dataclass(frozen=True)
+class Combined(Method):
+    """The network, its encoder and its phases are those of the last penalty named; the loss has the terms of all."""
+
+    parts: tuple[Penalised, ...]
+
+    @property
+    def name(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return "+".join(part.name for part in self.parts)
+
+    @property
+    def strength(self) -> float | None:
+        """The one strength of all parts; None if they differ (see the options)."""
+        strengths = {part.strength for part in self.parts}
+        return strengths.pop() if len(strengths) == 1 else None
+
+    @property
+    def cite(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return tuple(dict.fromkeys(source for part in self.parts for source in part.cite))
+
+    @property
+    def observes(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return True
+
+    @property
+    def encoder(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self._last.encoder
+
+    @property
+    def readout(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self._last.readout
+
+    @property
+    def _last(self) -> Penalised:
+        return self.parts[-1]
+
+    def options(self) -> dict[str, Any]:
+        return {f"{part.name}:{key}": value for part in self.parts for key, value in part.options().items()}
+
+    def label(self) -> str:
+        return "+".join(part.label() for part in self.parts)
+
+    def keeps_trains(self) -> bool:
+        return any(part.keeps_trains() for part in self.parts)
+
+    def definition(self, wanted: Definition, timesteps: int | None) -> Definition:
+        return self._last.definition(wanted, timesteps)
+
+    def build(self, definition: Definition) -> Network:
+        return self._last.build(definition)
+
+    def phases(self, epochs: int) -> tuple[Phase, ...]:
+        """Those of the last part; where its penalty acts, all do."""
+        names = tuple(part.name for part in self.parts[:-1])
+        phases = self._last.phases(epochs)
+        return tuple(
+            phase._replace(terms=phase.terms + names) if phase.terms and self._last.name in phase.terms else phase
+            for phase in phases
+        )
+
+    def loss(self, output: Tensor, target: Tensor, activity: Activity | None, progress: Progress) -> dict[str, Tensor]:
+        terms: dict[str, Tensor] = {}
+        for part in self.parts:
+            terms |= part.loss(output, target, activity, progress)
+        return terms
