@@ -40,12 +40,9 @@ test: $(READY)
 	$(BIN)/python -m pytest -n 2
 
 tables: $(READY)
-	$(BIN)/picojoule report --update README.md
-	$(BIN)/picojoule report --update results/README.md
-	$(BIN)/picojoule report --update docs/counting.md
-	$(BIN)/picojoule report --update docs/conventions.md
-	$(BIN)/picojoule report --update docs/performance.md
-	$(BIN)/picojoule report --update docs/execution.md
+	for file in $$(grep -rl --include='*.md' '^<!-- table:' README.md results docs); do \
+		$(BIN)/picojoule report --update $$file || exit 1; \
+	done
 
 peers:
 	PYTHON="$(PYTHON)" tools/install_peers.sh

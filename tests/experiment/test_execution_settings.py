@@ -170,8 +170,9 @@ def test_a_compiled_run_counts_the_same(monkeypatch, tmp_path, observes):
 
 @pytest.mark.parametrize("timesteps, batch", [(1, 256), (3, 85), (4, 64), (16, 16), (100, 16)])
 def test_evaluation_takes_fewer_images_of_more_steps(timesteps, batch):
-    net = build(Definition("mlp", (1, 8, 8), 10, timesteps), LIF)
+    net = build(Definition("small-cnn", (1, 8, 8), 10, timesteps), LIF)
     assert evaluation_batch(net) == evaluation_batch(observe(net, torch.rand(1, 1, 8, 8))) == batch
+    assert evaluation_batch(build(Definition("mlp", (1, 8, 8), 10, timesteps), LIF)) == 256, "no maps"
     assert evaluation_batch(torch.nn.Linear(2, 2)) == 256
 
 

@@ -144,7 +144,7 @@ GOLDEN = {
     "plain": {"task": [2.314106, 2.219781, 2.176708, 2.101460]},
     "synaptic-penalty": {
         "task": [2.314106, 2.222631, 2.176937, 2.089475],
-        "synaptic": [0.282137, 0.282184, 0.279751, 0.280546],
+        "synaptic-penalty": [0.282137, 0.282184, 0.279751, 0.280546],
     },
 }
 
@@ -279,3 +279,56 @@ def test_evaluation_restores_the_mode_and_does_not_depend_on_its_batches(monkeyp
     other = evaluate.evaluate(observed, data.test, data, CPU, [])
     assert network.training
     assert torch.equal(other.counts.sums, report.counts.sums) and other.accuracy == report.accuracy
+
+
+@pytest.fixture
+def dying(monkeypatch):
+    """Validation finds these accuracies, and a silent layer where the mark says so."""
+    real = loop.evaluate
+
+    def script(accuracies, silent):
+        left = iter(zip(accuracies, silent, strict=True))
+
+        def scripted(*given):
+            accuracy, dead = next(left)
+            report = real(*given)
+            first, *others = report.health
+            first = first._replace(silent_fraction=1.0 if dead else 0.5)
+            others = [h._replace(silent_fraction=0.5) for h in others]
+            return replace(report, accuracy=accuracy, health=(first, *others))
+
+        monkeypatch.setattr(loop, "evaluate", scripted)
+
+    return script
+
+
+@pytest.mark.parametrize(
+    "accuracies, silent, ran, chosen",
+    [
+        ([0.5, 0.8, 0.1, 0.1, 0.1, 0.9, 0.9], [0, 0, 1, 1, 1, 0, 0], 5, 2),  # stops after three silent epochs
+        ([0.5, 0.8, 0.1, 0.1, 0.7, 0.1, 0.6], [0, 0, 1, 1, 0, 0, 0], 7, 7),  # it recovers
+        ([0.8, 0.795, 0.1, 0.1, 0.1, 0.9, 0.9], [0, 0, 1, 1, 1, 0, 0], 5, 2),  # the later one, nearly as good
+        ([0.8, 0.7, 0.1, 0.1, 0.1, 0.9, 0.9], [0, 0, 1, 1, 1, 0, 0], 5, 1),
+        ([0.8, 0.7, 0.7, 0.6, 0.1, 0.1], [0, 0, 0, 0, 1, 1], 6, 1),  # silent in the whole window: from before
+        ([0.1, 0.1, 0.1, 0.1, 0.2], [1, 1, 1, 1, 1], 5, 5),  # it was never alive, and may wake
+    ],
+)
+def test_a_run_whose_layer_falls_silent_stops_and_keeps_the_best_before(
+    tmp_path, dying, capsys, accuracies, silent, ran, chosen
+):
+    dying(accuracies, silent)
+    at = trainer(tmp_path, make("total-spikes"), train=32, epochs=len(accuracies), batch_size=32)
+    _, history, _ = at.run()
+    assert len(history) == ran
+    assert [bool(row.get("collapsed")) for row in history] == [bool(s) for s in silent[:ran]]
+    assert [row["epoch"] for row in history if row.get("selected")] == [chosen]
+    falls = [i for i in range(1, ran) if silent[i] and not silent[i - 1]]
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == len(falls) and all(
+        f"fell silent in epoch {i + 1}" in s for i, s in zip(falls, said, strict=True)
+    )
+
+
+def test_the_record_of_an_epoch_names_the_silent_share_of_every_layer(tmp_path):
+    _, history, _ = trainer(tmp_path, train=64, epochs=1).run()
+    assert 0 <= history[0]["silent_lif1"] <= 1 and 0 <= history[0]["silent_lif2"] <= 1

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import spawn
 
 from picojoule.energy.penalties import activity_floor, first_spike_penalty, rate_bounds, synops_target, total_spikes
 from picojoule.energy.penalties.parts import batch_mean
@@ -29,14 +29,15 @@ PENALTIES: dict[str, Callable[[Activity], Tensor]] = {
 def found(rows: slice) -> dict[str, Tensor]:
     """Values and gradients of every penalty for some rows of the batch."""
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(4, 6), LIF(0.5, 0.3), nn.Linear(6, 5), LIF(0.5, 0.1), nn.Linear(5, 2)).double()
+    first = nn.Linear(4, 6)
+    model = nn.Sequential(first, LIF(0.5, 0.3), nn.Linear(6, 5), LIF(0.5, 0.1), nn.Linear(5, 2)).double()
     x = torch.rand(4, 7, 4, dtype=torch.float64)[:, rows]
     activity = observe(model, x, batch_dim=1)(x)[1]
     answer = {}
     for name, penalty in PENALTIES.items():
         value = penalty(activity)
         answer[f"{name} value"] = value.detach()
-        answer[f"{name} gradient"] = torch.autograd.grad(value, model[0].weight, retain_graph=True)[0]
+        answer[f"{name} gradient"] = torch.autograd.grad(value, first.weight, retain_graph=True)[0]
     return answer
 
 
@@ -64,13 +65,15 @@ def test_unequal_shares_have_the_gradient_of_the_whole_batch(tmp_path: Path):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    mp.spawn(work, (port, str(tmp_path)), nprocs=2)
+    spawn(work, (port, str(tmp_path)), nprocs=2)
     shares = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
     for name, tensor in expected.items():
         assert tensor.abs().sum() > 0, f"{name}: the test needs a number"
         for share in shares:
             if name.endswith("gradient"):
-                torch.testing.assert_close(share[name], tensor, rtol=1e-9, atol=1e-12, msg=lambda m, n=name: f"{n}: {m}")
+                torch.testing.assert_close(
+                    share[name], tensor, rtol=1e-9, atol=1e-12, msg=lambda m, n=name: f"{n}: {m}"
+                )
         if name in ("target value", "floor value"):
             assert all(share[name].item() == pytest.approx(tensor.item()) for share in shares)
         elif name.endswith("value"):

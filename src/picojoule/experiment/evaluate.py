@@ -36,7 +36,9 @@ def evaluate(
 
 
 def evaluation_batch(model: nn.Module) -> int:
-    """Images per batch: the fewer the more time steps they are presented for, so that memory stays the same."""
+    """Images per batch: of maps the fewer the more time steps they are presented for, so that memory stays the same."""
+    if not any(isinstance(m, nn.Conv2d) for m in model.modules()):
+        return EVALUATION_BATCH
     makers = (m for m in model.modules() if isinstance(m, Repeat | Encoder))
     return max(_SMALLEST_BATCH, EVALUATION_BATCH // max((m.timesteps for m in makers), default=1))
 

@@ -199,25 +199,28 @@ class Trainer:
         silent = [h.name for h in report.health if h.silent_fraction == 1]
         if silent:
             row["collapsed"] = 1.0
-            if rank() == 0 and progress.epoch and "collapsed" not in self._history[-1]:
-                names = ", ".join(silent)
-                self._bar.warn(f"{names} fell silent in epoch {progress.epoch + 1}; try a lower --strength or a floor")
+        before = [r for r in self._history if r["phase"] == progress.phase]
+        fallen = bool(silent) and any("collapsed" not in r for r in before)
+        if fallen and "collapsed" not in before[-1] and rank() == 0:
+            names = ", ".join(silent)
+            self._bar.warn(f"{names} fell silent in epoch {progress.epoch + 1}; try a lower --strength or a floor")
         self._history.append(row)
-        self._select(phase, progress, accuracy, alive=not silent)
+        if not fallen:
+            self._select(phase, progress, accuracy)
         self._sums = {}
         self._at.step = 0
         self._at.epoch = progress.epoch + 1
         self._save()
         self._bar.close_epoch(progress, row)
 
-    def _select(self, phase: Phase, progress: Progress, accuracy: float, alive: bool) -> None:
+    def _select(self, phase: Phase, progress: Progress, accuracy: float) -> None:
         """Keep these weights if they are the best of the phase; see SELECTION_WINDOW and SPARE_ACCURACY."""
         at, opens = self._at, math.floor(phase.epochs * (1 - SELECTION_WINDOW))
         in_window = progress.epoch >= opens or progress.epoch + 1 == phase.epochs
         bar = at.best_accuracy if in_window else at.best_accuracy - SPARE_ACCURACY
         if in_window and not at.in_window:
             bar = 0.0  # what was kept before was for want of these
-        if at.best_accuracy >= 0 and not (alive and accuracy >= bar):
+        if accuracy < bar:
             return
         at.best_accuracy = accuracy if in_window else max(at.best_accuracy, accuracy)
         at.in_window, at.selected = in_window, len(self._history) - 1

@@ -227,15 +227,20 @@ class _Builder:
         return ""
 
     def _hidden(self, node: fx.Node) -> bool:
-        """Whether what a population sends enters synapses: its own recurrent ones, or a layer's further on."""
-        ahead, seen = [node], {node}
+        """Whether what a trained population sends enters synapses: its own recurrent ones, or a layer's further on."""
+        ahead, seen = [node] if node.meta["trained"] else [], {node}
         while ahead:
             here = ahead.pop()
             if isinstance(module_of(self._source, here), Cell) or (here is not node and self._is_site(here)):
                 return True
+            if here is not node and self._fires(here):
+                continue
             ahead += [user for user in here.users if user not in seen]
             seen.update(here.users)
         return False
+
+    def _fires(self, node: fx.Node) -> bool:
+        return isinstance(module_of(self._source, node), (Neuron, *self._spiking))
 
     def _is_site(self, node: fx.Node) -> bool:
         if node.meta.get("kind") is None:

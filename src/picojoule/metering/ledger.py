@@ -199,7 +199,8 @@ class _Sent:
         if not self.live or not all(events.unchanged for events in self.live):
             return None, None
         with torch.enable_grad():
-            train = torch.cat([events.train() for events in self.live])
+            trains = [events.train() for events in self.live]
+            train = torch.cat(trains) if len(trains) > 1 else trains[0]
             return train.sum(0, dtype=torch.promote_types(train.dtype, torch.float32)), train
 
 

@@ -254,7 +254,7 @@ class Meter:
     def _learn(self, classifier: Classifier, output: Any) -> None:
         session = self._session
         for tensor in (t for t in tree_leaves(output) if isinstance(t, Tensor)):
-            session.reached |= classifier.run.tag(tensor).born
+            session.left |= classifier.run.tag(tensor).born
         for name, reason in classifier.unseen().items():
             session.miss(clean(name), reason)
         if not classifier.run.functional and not self._steps_outside and classifier.run.ledger.samples > 1:

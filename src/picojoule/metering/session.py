@@ -51,6 +51,7 @@ class Session:
         self.reaches: dict[Any, Reach] = {}
         self.populations: dict[str, Population] = {}
         self.reached: set[str] = set()
+        self.left: set[str] = set()
         self.uncounted: dict[str, str] = {}
 
     def name_modules(self) -> None:
@@ -108,7 +109,7 @@ class Session:
             if p.analog:
                 if not p.layer or all(p.layer != self.populations[k].layer for k in chosen):
                     analog[key] = p.name
-            elif (p.neuron != FUNCTIONAL or p.origins & self.reached) and not p.origins <= taken:
+            elif (p.neuron != FUNCTIONAL or p.origins & (self.reached | self.left)) and not p.origins <= taken:
                 chosen[key] = p.name
                 taken |= p.origins
         chosen |= analog

@@ -17,6 +17,7 @@ from picojoule.methods.layer_mean import LayerMean
 from picojoule.methods.plain import Plain
 from picojoule.methods.rate_bounds import RateBounds
 from picojoule.methods.synaptic_penalty import SynapticPenalty
+from picojoule.methods.synops_conversion import SynOpsConversion
 from picojoule.methods.synops_target import SynOpsTarget
 from picojoule.methods.total_spikes import TotalSpikes
 
@@ -24,7 +25,7 @@ METHODS: dict[str, type[Method]] = {
     m.name: m
     for m in (
         *(ANN, SparseANN, Int8ANN, Plain, SynapticPenalty, EnergyPenalty, FirstSpike),
-        *(TotalSpikes, LayerMean, SynOpsTarget, RateBounds, ECC),
+        *(TotalSpikes, LayerMean, SynOpsTarget, SynOpsConversion, RateBounds, ECC),
     )
 }
 

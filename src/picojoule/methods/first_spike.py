@@ -36,7 +36,6 @@ class FirstSpike(Penalised):
     neuron: str = "cuba-lif"
     decay: float = round(math.exp(-1 / 10), 6)
     synaptic_decay: float = round(math.exp(-1 / 5), 6)
-    surrogate: str = "fast_sigmoid:slope=100"
     floor: float = 0.1
     budget: int = 1
     gate: str = "strict"

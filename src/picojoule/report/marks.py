@@ -1,13 +1,19 @@
 """How a method or a layer looks in every figure: a colour of the page's palette, a symbol, a pattern."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from picojoule.report.summary import Row
 
 Figure = dict[str, Any]
-METHODS = ("ann", "ann-sparse", "ann-int8", "plain", "synaptic-penalty", "ecc")
-SYMBOLS = ("square", "diamond", "triangle-down", "circle", "triangle-up", "star", "pentagon", "hourglass")
+METHODS = (
+    *("ann", "ann-sparse", "ann-int8", "plain", "synaptic-penalty", "first-spike", "total-spikes", "layer-mean"),
+    *("synops-target", "rate-bounds", "energy-penalty", "ecc"),
+)
+SYMBOLS = (
+    *("square", "diamond", "triangle-down", "circle", "triangle-up", "star", "pentagon", "hourglass"),
+    *("cross", "x", "hexagon", "bowtie", "star-square"),
+)
 PATTERNS = ("", "/", ".", "x", "-", "\\", "|", "+")
 COLORS = 9  # in the palette of the page
 
@@ -16,6 +22,14 @@ def places_of(rows: Sequence[Row]) -> dict[str, int]:
     """The place of each method in palette and symbols; the known methods always have the same one."""
     others = sorted({row.method for row in rows} - set(METHODS))
     return {method: n for n, method in enumerate((*METHODS, *others))}
+
+
+def in_order(methods: Iterable[str]) -> list[str]:
+    """Each method once, as legends and tables list them: baselines, penalties, their sums by name, conversions."""
+    found = set(methods)
+    first, last = METHODS[:-1], METHODS[-1:]
+    others = sorted(found - set(METHODS))
+    return [method for method in (*first, *others, *last) if method in found]
 
 
 def bar_marker(place: int) -> Figure:

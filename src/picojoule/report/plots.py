@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from html import escape
 
 from picojoule.report.load import Record
-from picojoule.report.marks import COLORS, SYMBOLS, Figure, legend, places_of
+from picojoule.report.marks import COLORS, SYMBOLS, Figure, in_order, legend, places_of
 from picojoule.report.summary import Row, hardware_of, pareto_rows, scope, synaptic_operations
 from picojoule.report.units import energy_unit, format_energy, format_percent
 
@@ -38,7 +38,7 @@ def pareto_figure(records: Sequence[Record], rows: Sequence[Row]) -> Figure:
 
 def _runs(runs: list[Record], places: dict[str, int], size: float) -> list[Figure]:
     traces = []
-    for method in sorted({run["method"] for run in runs}, key=lambda method: places[method]):
+    for method in in_order(run["method"] for run in runs):
         mine = [run for run in runs if run["method"] == method]
         place = places[method]
         trace = {

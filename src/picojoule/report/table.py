@@ -10,9 +10,12 @@ from picojoule.files import write_text
 from picojoule.report.benchmark import benchmark_table
 from picojoule.report.columns import PARETO_MARK, PARETO_NOTE, Column, table_columns
 from picojoule.report.load import Record, read_records
+from picojoule.report.matched import matched_columns
 from picojoule.report.peers import peers_table
 from picojoule.report.speed import speed_table
 from picojoule.report.summary import Row, scope, summarise
+from picojoule.report.sweeps import layer_columns, sweep_columns
+from picojoule.report.variants import shared_options
 
 TABLE = re.compile(r"(<!-- table: *(?P<path>[^>]+?) *-->\n)(?P<body>.*?)(<!-- end table -->)", re.DOTALL)
 
@@ -29,21 +32,33 @@ def text_table(records: Sequence[Record]) -> str:
 def markdown_table(records: Sequence[Record]) -> str:
     """A Markdown table; the last lines state dataset, split, seeds and commits."""
     rows = summarise(records)
-    columns = table_columns(rows)
-    headings = [_escaped(", ".join(filter(None, (c.heading, c.note)))) for c in columns]
-    rules = [":--" if column.is_text else "--:" for column in columns]
-    body = zip(*([_escaped(cell) for cell in column.cells] for column in columns), strict=True)
-    table = [f"| {' | '.join(line)} |" for line in [headings, rules, *body]]
-    notes = [PARETO_NOTE, *_footer(rows)]
-    return "\n".join([*table, "", " ".join(_escaped(note) for note in notes)])
+    return _markdown(table_columns(rows), [PARETO_NOTE, *_footer(rows)])
+
+
+def penalty_table(records: Sequence[Record], part: str) -> str:
+    """Markdown of penalties: `sweep` (totals by strength), `layers`, or `matched` (at equal accuracy).
+
+    `matched` is at one point under the accuracy of plain, `matched-0.5` at half a point. Raises BadInput for another
+    part, or for records that lack what it needs.
+    """
+    name, _, number = part.partition("-")
+    if part in ("sweep", "layers"):
+        columns, notes = (sweep_columns if part == "sweep" else layer_columns)(records)
+    elif name == "matched" and re.fullmatch(r"(-\d+(\.\d+)?)?", part.removeprefix(name)):
+        columns, notes = matched_columns(records, float(number or 1))
+    else:
+        raise BadInput(f"expected a table named matched, matched-0.5, layers or sweep, got {part!r}")
+    shared = [f"{key.rpartition(':')[2]}={value}" for key, value in shared_options(records).items()]
+    notes += [f"In all rows that have it: {', '.join(dict.fromkeys(shared))}."] if shared else []
+    return _markdown(columns, [*notes, _facts(records)])
 
 
 def update_tables(markdown_path: str | Path, root: str | Path) -> bool:
     """Write the tables of a Markdown file anew, from the records that its markers name; True if one changed.
 
     A table stands between `<!-- table: results/x.jsonl -->` and `<!-- end table -->`, each on its own
-    line; paths are relative to `root`, and `results/x.jsonl#lif` is the case `lif` of recorded speeds. Raises
-    BadInput for a marker without its end, or bad records.
+    line; paths are relative to `root`. `results/x.jsonl#lif` is the case `lif` of recorded speeds, or of runs one of
+    the tables of `penalty_table`. Raises BadInput for a marker without its end, or bad records.
     """
     path = Path(markdown_path)
     old = path.read_text(encoding="utf-8")
@@ -71,7 +86,16 @@ def _table_of(path: str, root: str | Path) -> str:
         return speed_table(records, part)
     if records and all("benchmark" in r for r in records):
         return benchmark_table(records)
-    return markdown_table(read_records(file))
+    runs = read_records(file)
+    return penalty_table(runs, part) if part else markdown_table(runs)
+
+
+def _markdown(columns: Sequence[Column], notes: Sequence[str]) -> str:
+    headings = [_escaped(", ".join(filter(None, (c.heading, c.note)))) for c in columns]
+    rules = [":--" if column.is_text else "--:" for column in columns]
+    body = zip(*([_escaped(cell) for cell in column.cells] for column in columns), strict=True)
+    table = [f"| {' | '.join(line)} |" for line in [headings, rules, *body]]
+    return "\n".join([*table, "", " ".join(_escaped(note) for note in notes)])
 
 
 def aligned(column: Column) -> list[str]:
@@ -84,20 +108,25 @@ def aligned(column: Column) -> list[str]:
 
 def _footer(rows: Sequence[Row]) -> list[str]:
     runs = [run for row in rows for run in row.runs]
+    prices = ", ".join(dict.fromkeys(row.hardware for row in rows))
+    return [
+        _facts(runs),
+        f"Energy per sample, {scope(rows)}, by the prices of {prices}.",
+        *dict.fromkeys(str(run["split_note"]) for run in runs if run.get("split_note")),
+    ]
+
+
+def _facts(runs: Sequence[Record]) -> str:
+    """What the numbers stand on."""
     facts = {
-        "Dataset": [row.dataset for row in rows],
-        "network": [row.network for row in rows],
+        "Dataset": [run["dataset"] for run in runs],
+        "network": [run["network"] for run in runs],
         "split": [_split(run) for run in runs],
         "seeds": sorted({run["seed"] for run in runs if run.get("seed") is not None}),
         "commit": [run.get("commit") for run in runs],
     }
     known = {name: dict.fromkeys(str(value) for value in values if value is not None) for name, values in facts.items()}
-    prices = ", ".join(dict.fromkeys(row.hardware for row in rows))
-    return [
-        "; ".join(f"{name} {', '.join(values)}" for name, values in known.items() if values) + ".",
-        f"Energy per sample, {scope(rows)}, by the prices of {prices}.",
-        *dict.fromkeys(str(run["split_note"]) for run in runs if run.get("split_note")),
-    ]
+    return "; ".join(f"{name} {', '.join(values)}" for name, values in known.items() if values) + "."
 
 
 def _split(run: Record) -> str | None:

@@ -1,6 +1,7 @@
 """Spikes after the first: the value, the three gates, budgets, and weights by fan-out."""
 
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
@@ -153,6 +154,6 @@ def test_bad_budgets(budget: float):
 
 
 @pytest.mark.parametrize("how", [{"gate": "strikt"}, {"weight": "fanout"}])
-def test_unknown_names(how: dict[str, str]):
+def test_unknown_names(how: dict[str, Any]):
     with pytest.raises(BadInput, match="did you mean '(strict|fan-out)'"):
         first_spike_penalty(sent(trains("11").requires_grad_()), **how)

@@ -71,14 +71,14 @@ def entered_sites(records: list[SynapseRecord]) -> list[Entered]:
     found: dict[tuple[str, torch.Size], list[Entered]] = {}
     for record in without_rest(records):
         calls, synapses, batch = live_operand(record)
-        train = torch.cat([batch.by_step(n) for n in calls])
+        train = _joined([batch.by_step(n) for n in calls])
         entered = Entered(record.site.name, train, fan_out_of_sample(synapses, batch))
         found.setdefault((entered.name, train.shape[1:]), []).append(entered)
     together: list[Entered] = []
     for calls in found.values():
         steps = {len(call.train) for call in calls}
         whole = len(steps) == 1 and steps != {1}
-        together += calls if whole else [calls[0]._replace(train=torch.cat([call.train for call in calls]))]
+        together += calls if whole else [calls[0]._replace(train=_joined([call.train for call in calls]))]
     return together
 
 
@@ -118,7 +118,7 @@ def train_of(records: list[NeuronRecord]) -> Tensor:
             f"{records[0].name}: this penalty needs the events of every step, which pooling in one kernel does not "
             "keep; fuse with fused(observed, pools=False)"
         )
-    train = torch.cat(trains)
+    train = _joined(trains)
     _check_unchanged(records[0].name, [train.detach().sum((0, 1), dtype=torch.float64)], records)
     assert train.shape[1:] == whole.shape
     return train
@@ -168,6 +168,11 @@ def _populations(activity: Activity) -> dict[str, list[NeuronRecord]]:
         for records in layers.values() if equal else [calls]:
             named[_free(records[0].name, named)] = records
     return named
+
+
+def _joined(trains: list[Tensor]) -> Tensor:
+    """Trains one after the other; of a single one no copy is made."""
+    return torch.cat(trains) if len(trains) > 1 else trains[0]
 
 
 def _free(name: str, taken: Iterable[str]) -> str:

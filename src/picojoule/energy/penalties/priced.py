@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from picojoule.energy.count import QUANTITIES, OpCounts, count
+from picojoule.energy.penalties.parts import timesteps_of
 from picojoule.energy.price import Hardware
 from picojoule.energy.price import hardware as price_list
 from picojoule.errors import BadInput
@@ -120,7 +121,8 @@ def _prices(activity: Activity, hardware: Hardware | str) -> _Prices:
 
 
 def _check_live(activity: Activity) -> None:
-    live = any(r.acs.requires_grad for r in activity.synapses) or any(n.sent is not None for n in activity.neurons)
+    sent = [n.sent for n in activity.neurons if n.sent is not None]
+    live = any(x.requires_grad for x in (*(r.acs for r in activity.synapses), *sent))
     if not live and any(n.updates for n in activity.neurons):
         raise BadInput("this penalty needs live events: run the observed model with gradients on")
 
@@ -130,7 +132,7 @@ def _terms(activity: Activity, prices: _Prices) -> list[_Term]:
     terms = []
     for r in activity.synapses:
         if isinstance(r.site.kind, Events):
-            most = (r.site.kind.most or 1) * activity.samples / activity.timesteps
+            most = (r.site.kind.most or 1) * activity.samples / timesteps_of(activity)
             ac, event = (prices.at[quantity][r.site.name] for quantity in ("acs", "events"))
             live = r.acs.sum() * ac if r.acs.requires_grad and ac else None
             terms.append(_term(r, "accumulates", r.acs, ac, r.dense * most, live))
@@ -138,7 +140,7 @@ def _terms(activity: Activity, prices: _Prices) -> list[_Term]:
             live = None if entered is None else entered * event
             terms.append(_term(r, "events that enter", r.active, event, r.inputs * most, live))
     spiking = (n for n in activity.neurons if n.updates)
-    terms += [_sent(n, prices.sent, activity.samples / activity.timesteps) for n in spiking]
+    terms += [_sent(n, prices.sent, activity.samples / timesteps_of(activity)) for n in spiking]
     return [t for t in terms if t.dense_pj]
 
 
@@ -151,26 +153,32 @@ def _entered(record: SynapseRecord) -> Tensor | None:
     """The events that entered, all together, as autograd sees them."""
     if record.operand is None or not any(n.requires_grad for n in record.operand.n):
         return None
-    return torch.stack([n.sum(dtype=torch.float64) for n in record.operand.n]).sum()
+    return torch.stack([_summed(n) for n in record.operand.n]).sum()
+
+
+def _summed(n: Tensor) -> Tensor:
+    """In float32, whose gradient costs less than that of float64; the value is taken from exact counts."""
+    return n.sum(dtype=torch.promote_types(n.dtype, torch.float32)).double()
 
 
 def _sent(record: NeuronRecord, price: float, samples_per_step: float) -> _Term:
-    live = None if record.sent is None or not price else record.sent.sum(dtype=torch.float64) * price
+    live = None if record.sent is None or not price else _summed(record.sent) * price
     pj, dense = price * record.events.sum(), price * record.updates * samples_per_step
     return _Term(pj, dense, live, record.name, ("events sent", "autograd does not see these"))
 
 
 def _differentiable(terms: list[_Term], prices: _Prices) -> tuple[Tensor, float]:
     """The energy that has a gradient, and its dense value."""
-    found = [(t.live, t.dense_pj) for t in terms if t.live is not None]
+    found = [(t.live, t.pj, t.dense_pj) for t in terms if t.live is not None]
     if not found:
         raise BadInput(
             f"nothing that {prices.chip.name} prices on this model has a gradient "
             f"({', '.join(part.what for part in _fixed(terms, prices))}); choose a list that prices accumulates or "
             "events, and a model with trained neurons"
         )
-    live, dense = zip(*found, strict=True)
-    return torch.stack(live).sum(), sum(dense)
+    live, exact, dense = zip(*found, strict=True)
+    total = torch.stack(live).sum()
+    return total + (torch.stack(exact).sum() - total.detach()), sum(dense)
 
 
 def _fixed(terms: list[_Term], prices: _Prices) -> list[_Fixed]:

@@ -40,4 +40,5 @@ def hidden_neurons(activity: Activity) -> int:
 def _events(records: list[NeuronRecord], p: int) -> Tensor:
     check_choice("p", p, (1, 2))
     live = sent_by(records) if p == 1 else train_of(records)
-    return (wide(live) ** p).sum(dtype=torch.float64)
+    powers = wide(live) if p == 1 else wide(live) ** p
+    return powers.flatten(powers.dim() - records[0].events.dim()).sum(-1).double().sum()  # a sample's sum is exact
