@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from picojoule.energy import EnergyReport as EnergyReport
     from picojoule.energy import OpCounts as OpCounts
     from picojoule.energy import count as count
+    from picojoule.energy import energy_penalty as energy_penalty
+    from picojoule.energy import first_spike_penalty as first_spike_penalty
     from picojoule.energy import hardware as hardware
     from picojoule.energy import measure as measure
     from picojoule.energy import synaptic_penalty as synaptic_penalty
@@ -45,6 +47,8 @@ _HOMES = {
         "EnergyReport",
         "OpCounts",
         "count",
+        "energy_penalty",
+        "first_spike_penalty",
         "hardware",
         "measure",
         "synaptic_penalty",

@@ -11,6 +11,7 @@ import torch
 
 import picojoule as pj
 from picojoule.energy import QUANTITIES
+from picojoule.experiment.method import Progress
 
 ROOT = Path(__file__).parents[2]
 PEERS = {"snntorch", "spikingjelly", "norse", "sinabs", "neurobench"}
@@ -43,11 +44,11 @@ def test_guide(monkeypatch: pytest.MonkeyPatch):
     gradient = found["net"][1].weight.grad
     assert gradient is not None and gradient.isfinite().all()
     definition = pj.Definition("mlp", (1, 8, 8), 10, timesteps=4)
-    method = found["TotalSpikes"](strength=1e-3)
+    method = found["BusiestNeuron"](strength=0.5)
     scores, activity = pj.observe(method.build(definition), found["images"])(found["images"])
-    terms = method.loss(scores, found["images"].new_zeros(16).long(), activity, None)
-    assert set(terms) == {"task", "total"}
-    assert terms["total"].item() > 0
+    terms = method.loss(scores, found["images"].new_zeros(16).long(), activity, Progress(0, 0, 1))
+    assert set(terms) == {"task", "busiest-neuron"}
+    assert terms["busiest-neuron"].item() == 0.5 * method.penalty(activity).item() > 0
 
 
 def test_the_declaration_in_the_guide_measures(monkeypatch: pytest.MonkeyPatch):
@@ -57,6 +58,33 @@ def test_the_declaration_in_the_guide_measures(monkeypatch: pytest.MonkeyPatch):
     assert spikes.shape[declared["batch_dim"]] == 16
     scores = declared["scores"](found["make"]()(spikes))
     assert scores.shape == (16, 10)
+
+
+def test_synaptic_penalty(monkeypatch: pytest.MonkeyPatch):
+    found = run("synaptic-penalty.md", (ROOT / "docs/methods/synaptic-penalty.md").read_text(), monkeypatch)
+    reported = pj.count(found["activity"]).detach()
+    hidden = [n for name, n in zip(reported.layers, reported.per_layer("acs"), strict=True) if name != "conv1"]
+    assert found["accumulates"].item() == pytest.approx(float(sum(hidden)))
+    assert 0 < found["share"].item() < found["network"].timesteps
+    assert found["squared"].item() > found["accumulates"].item() / 2
+    assert all(p.grad is not None for p in found["network"].parameters())
+
+
+def test_first_spike(monkeypatch: pytest.MonkeyPatch):
+    found = run("first-spike.md", (ROOT / "docs/methods/first-spike.md").read_text(), monkeypatch)
+    sent = [n.sent.detach() for n in found["activity"].neurons]
+    assert found["excess"].item() == pytest.approx(sum(float((n - 1).clamp(min=0).mean()) for n in sent) / len(sent))
+    assert found["weighted"].item() > 0
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in found["network"].parameters())
+
+
+def test_penalty_baselines(monkeypatch: pytest.MonkeyPatch):
+    found = run("penalty-baselines.md", (ROOT / "docs/methods/penalty-baselines.md").read_text(), monkeypatch)
+    assert all(penalty.item() >= 0 for penalty in found["penalties"].values())
+    spikes, neurons = pj.count(found["activity"]).detach().events_sent, found["hidden_neurons"](found["activity"])
+    assert found["penalties"]["total"].item() == pytest.approx(float(spikes) / neurons)
+    grads = [p.grad for p in found["network"].parameters() if p.grad is not None]
+    assert len(grads) > 6 and all(grad.isfinite().all() for grad in grads)
 
 
 def test_meter(monkeypatch: pytest.MonkeyPatch):

@@ -87,7 +87,8 @@ def test_the_definition_answers_the_timesteps_asked_for(name, timesteps):
     if name.startswith("ann"):
         assert definition.timesteps == 1 and definition.encoder == "constant-current"
     else:
-        assert definition.timesteps == (timesteps or {"ecc": 16, "first-spike": 20}.get(name, 1))
+        own = {"ecc": 16, "synops-conversion": 16, "first-spike": 20}
+        assert definition.timesteps == (timesteps or own.get(name, 1))
     assert (definition.name, definition.input_shape, definition.classes) == ("small-cnn", (1, 8, 8), 10)
 
 

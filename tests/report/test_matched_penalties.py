@@ -155,6 +155,16 @@ def test_plain_is_strength_zero_of_the_same_network_only() -> None:
     assert own["synaptic-penalty"]["SynOps, per sample"] == "1,600", "its own strength 0 takes the place of plain"
 
 
+def test_targets_are_swept_from_the_loosest_and_do_not_start_at_plain() -> None:
+    loose = record("synops-target", 1.0, validation=0.915, acs=1600.0, options={"target": 0.5})
+    tight = record("synops-target", 1.0, validation=0.895, acs=100.0, options={"target": 0.1})
+    plain = record("plain", **PLAIN)
+    found = table(penalty_table([tight, plain, loose], "matched"))["synops-target"]
+    assert (found["SynOps, per sample"], found["test points lost"]) == ("800", "2.00")
+    below = table(penalty_table([tight, plain, {**loose, "validation_accuracy": 0.905}], "matched"))
+    assert below["synops-target"]["SynOps, per sample"] == "starts below"
+
+
 def test_no_plain_no_strength_no_validation_is_refused() -> None:
     with pytest.raises(BadInput, match="expected records of plain"):
         penalty_table(pair()[1:], "matched")

@@ -48,6 +48,12 @@ def test_sweep_without_plain_has_no_shares() -> None:
     assert "of plain [%]" not in heading and row[:3] == ["total-spikes", "3", "1"]
 
 
+def test_a_swept_target_stands_for_the_strength() -> None:
+    runs = [record("synops-conversion", 1.0, options={"target": target}) for target in (0.01, 0.1)]
+    _, *body = rows(penalty_table(runs, "sweep"))
+    assert [row[:2] for row in body] == [["synops-conversion", "target 0.1"], ["synops-conversion", "target 0.01"]]
+
+
 def test_dense_anns_are_no_rows() -> None:
     assert list(table(penalty_table([record("ann"), record("ann-sparse"), record("plain")], "sweep"))) == ["plain"]
 
@@ -59,6 +65,7 @@ def test_layers_show_spikes_per_neuron_and_the_worst_silent_share() -> None:
     )
     assert found["T, steps"] == "2"
     assert found["spikes per neuron, by layer"] == "0.90 / 2.50", "rate times steps, mean of the seeds"
+    assert layers(record("a", 1.0, rates=(0.02, 0.0)))["spikes per neuron, by layer"] == "0.040 / 0.000"
     assert found["silent [%], worst layer"] == "30.0"
 
 

@@ -64,8 +64,19 @@ def test_sums_of_penalties_are_called_by_their_parts() -> None:
 
 
 def test_methods_have_their_order() -> None:
-    names = ["ecc", "b+a", "layer-mean", "a+b", "first-spike", "plain", "synaptic-penalty", "ann", "ann-int8"]
-    expected = ["plain", "synaptic-penalty", "first-spike", "layer-mean", "a+b", "b+a", "ecc"]
+    names = [
+        "synops-conversion",
+        "ecc",
+        "b+a",
+        "layer-mean",
+        "a+b",
+        "first-spike",
+        "plain",
+        "synaptic-penalty",
+        "ann",
+        "ann-int8",
+    ]
+    expected = ["plain", "synaptic-penalty", "first-spike", "layer-mean", "a+b", "b+a", "ecc", "synops-conversion"]
     assert labels([record(name) for name in names]) == expected
 
 

@@ -18,6 +18,8 @@ def train(
     """Train one method, measure it on the test set, and write model, record and report.
 
     Args:
-        method: ann, ann-sparse, ann-int8, plain, synaptic-penalty or ecc.
+        method: ann, ann-sparse, ann-int8, plain, synaptic-penalty, first-spike, total-spikes, layer-mean,
+            synops-target, rate-bounds, energy-penalty, synops-conversion, ecc; penalties add up, as in
+            synaptic-penalty+first-spike.
     """
     run_and_show([method], training, run)

@@ -8,7 +8,7 @@ from picojoule.energy.energy_report import EnergyReport
 from picojoule.energy.health import Health
 from picojoule.energy.measure import measure
 from picojoule.energy.memory import MOVEMENTS, Bits, Traffic, traffic
-from picojoule.energy.penalties import synaptic_penalty
+from picojoule.energy.penalties import energy_penalty, first_spike_penalty, synaptic_penalty
 from picojoule.energy.price import Energy, Hardware, hardware, hardware_names
 from picojoule.energy.sensitivity import Swing, sensitivity
 
@@ -33,6 +33,8 @@ __all__ = [
     "baselines",
     "count",
     "crossover",
+    "energy_penalty",
+    "first_spike_penalty",
     "hardware",
     "hardware_names",
     "measure",

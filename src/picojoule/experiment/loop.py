@@ -114,6 +114,8 @@ class Trainer:
                 self._epoch(phase, progress)
                 self._close_epoch(phase, progress)
             self._at.phase, self._at.epoch = phase_number + 1, 0
+        if not self._was_alive():
+            self._warn("a layer was silent from the first epoch to the last")
         if self._best:
             self._network.load_state_dict(self._best)
             self._history[self._at.selected]["selected"] = 1.0
@@ -199,11 +201,9 @@ class Trainer:
         silent = [h.name for h in report.health if h.silent_fraction == 1]
         if silent:
             row["collapsed"] = 1.0
-        before = [r for r in self._history if r["phase"] == progress.phase]
-        fallen = bool(silent) and any("collapsed" not in r for r in before)
-        if fallen and "collapsed" not in before[-1] and rank() == 0:
-            names = ", ".join(silent)
-            self._bar.warn(f"{names} fell silent in epoch {progress.epoch + 1}; try a lower --strength or a floor")
+        fallen = bool(silent) and self._was_alive()
+        if fallen and "collapsed" not in self._history[-1]:
+            self._warn(f"{', '.join(silent)} fell silent in epoch {progress.epoch + 1}")
         self._history.append(row)
         if not fallen:
             self._select(phase, progress, accuracy)
@@ -227,10 +227,17 @@ class Trainer:
         self._best = {k: v.detach().clone() for k, v in self._network.state_dict().items()}
 
     def _has_collapsed(self, phase: int) -> bool:
-        """Whether a layer that was alive stayed silent through the last epochs of this phase."""
-        rows = [row for row in self._history if row["phase"] == phase]
-        silent = [bool(row.get("collapsed")) for row in rows]
-        return len(rows) > PATIENCE and all(silent[-PATIENCE:]) and not all(silent)
+        """Whether a network that was alive had a silent layer through the last epochs, all of this phase."""
+        last = [row for row in self._history[-PATIENCE:] if row["phase"] == phase and "collapsed" in row]
+        return len(last) == PATIENCE and self._was_alive()
+
+    def _was_alive(self) -> bool:
+        """Whether there was an epoch without a silent layer."""
+        return any("collapsed" not in row for row in self._history)
+
+    def _warn(self, what: str) -> None:
+        if rank() == 0:
+            self._bar.warn(f"{what}; try a lower --strength or a floor")
 
     def _seconds(self) -> float:
         return self._at.seconds + time.monotonic() - self._started

@@ -1,5 +1,6 @@
 """Which strength of a sweep to use, decided on validation data alone."""
 
+import json
 from collections import defaultdict
 from statistics import fmean
 
@@ -11,11 +12,15 @@ TOLERANCE = 0.01
 
 def mark_chosen(records: list[Record]) -> None:
     """Set `chosen` on the records of every sweep: True for the strength with the fewest validation accumulates
-    among those within `TOLERANCE` of the sweep's best validation accuracy (means over seeds)."""
+    among those within `TOLERANCE` of the sweep's best validation accuracy (means over seeds).
+
+    A sweep is one method with the same other options.
+    """
     sweeps: dict[str, dict[float, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
         if record["strength"] is not None:
-            sweeps[record["method"]][record["strength"]].append(record)
+            others = {name: value for name, value in record.get("options", {}).items() if not name.endswith("strength")}
+            sweeps[record["method"] + json.dumps(others, sort_keys=True)][record["strength"]].append(record)
     for strengths in sweeps.values():
         if len(strengths) < 2:
             continue

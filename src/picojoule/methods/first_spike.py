@@ -26,11 +26,11 @@ class FirstSpike(Penalised):
     after-first, or relu-count.
 
     `schedule` is how the epochs are spent:
-        activate-then-trim: half on the task and the floor on activity; half, from the best weights of the first and
-            with half the learning rate, with the penalty too.
+        activate-then-trim: half on the task and the floor on activity; the other half, from the best weights of the
+            first and with half the learning rate, with the penalty too, which is ramped over this half.
         activity-first: the first tenth on the floor alone, the rest on everything.
-        order-only: as activate-then-trim, without the floor.
-        one-phase: task and penalty from the start, without the floor; so is a run of a single epoch.
+        order-only: as activate-then-trim, without the floor, whatever its weight.
+        one-phase: task and penalty from the start, without the floor, whatever its weight; so is a run of one epoch.
     """
 
     neuron: str = "cuba-lif"

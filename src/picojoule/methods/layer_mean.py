@@ -15,8 +15,8 @@ from picojoule.graph import Activity
 class LayerMean(Penalised):
     """As `plain`, with spikes per neuron, averaged over each hidden layer and then over layers, added to the loss.
 
-    `p` is the power on each spike. With p=2 it is the regulariser of Pellegrini et al. (read in their code), without
-    their factors that grow with depth; give those as `layers`.
+    `p` is the power on each spike. With p=2 it is the regulariser of Pellegrini et al. (read in their code) over the
+    number of layers, without their factors that grow with depth; give those as `layers`.
     """
 
     p: int = 1

@@ -28,7 +28,7 @@ FIRST_SHARE = 0.38
 
 
 class QuantisedNeuron(Neuron):
-    """Integrate-and-fire that may send `levels` events in a step: in the first, `clamp(floor(current + 1/2), 0, levels)`.
+    """Integrate-and-fire with up to `levels` events per step: `clamp(floor(current + 1/2), 0, levels)` in the first.
 
     It does what `IAF(max_events=levels, v_initial=0.5)` does, in one pass. Straight through: the gradient is that of a
     ReLU clipped at `levels`. Raises BadInput for less than one level.
@@ -109,10 +109,12 @@ class SynOpsConversion(Method):
 
     def build(self, definition: Definition) -> Network:
         network = build(replace(definition, timesteps=1), lambda: QuantisedNeuron(self.levels))
-        for name, module in network.graph_module.named_modules():
-            if isinstance(module, nn.MaxPool2d):
-                raise BadInput(f"{self.name} needs average pooling, {name} is max pooling; train with --pool avg")
-            if isinstance(module, Cell):
+        graph = network.graph_module
+        for node in graph.graph.nodes:
+            layer = module_of(graph, node)
+            if isinstance(layer, nn.MaxPool2d):
+                raise BadInput(f"{self.name} needs average pooling, {node.name} is max pooling; train with --pool avg")
+            if isinstance(layer, Cell):
                 raise BadInput(f"{self.name} cannot convert recurrent networks such as {definition.name}")
         return network
 

@@ -16,9 +16,12 @@ from picojoule.report.units import energy_unit
 from picojoule.report.variants import PLAIN, Variant, variants
 
 AGAINST = ("synops", "spikes", "energy")
-# Okabe and Ito 2008, without the yellow, which is too light on white.
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a4fb5")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "h")
+# Okabe and Ito 2008, without the yellow, which is too light on white, and four that are darker or lighter than those.
+COLORS = (
+    *("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"),
+    *("#7a4fb5", "#7f7f7f", "#5c3a00", "#882255"),
+)
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "h", "<", ">")
 DASHES = ("-", "--", ":", "-.")
 STYLE: Any = {
     "svg.hashsalt": "picojoule",
@@ -114,12 +117,13 @@ def _line(panel: Any, variant: Variant, place: int, drawn: Sequence[Variant], ax
 
 def _look(variant: Variant, place: int, drawn: Sequence[Variant]) -> dict[str, Any]:
     """A colour and marker per method, the same in every figure; dashes tell its variants apart."""
+    twins = sum(v.method == variant.method for v in drawn[:place])
     if variant.method == PLAIN:
-        return {"color": "black", "marker": "*", "markersize": 12, "linestyle": "none", "zorder": 3}
+        star = {"color": "black", "marker": "*", "markersize": 12, "linestyle": "none", "zorder": 3}
+        return {**star, "markerfacecolor": "white" if twins else "black"}
     first = METHODS.index(PLAIN) + 1
     others = sorted({v.method for v in drawn} - set(METHODS))
     number = [*METHODS, *others].index(variant.method) - first
-    twins = sum(v.method == variant.method for v in drawn[:place])
     color = COLORS[number % len(COLORS)]
     return {
         "color": color,

@@ -8,7 +8,7 @@ from picojoule.report.summary import Row
 Figure = dict[str, Any]
 METHODS = (
     *("ann", "ann-sparse", "ann-int8", "plain", "synaptic-penalty", "first-spike", "total-spikes", "layer-mean"),
-    *("synops-target", "rate-bounds", "energy-penalty", "ecc"),
+    *("synops-target", "rate-bounds", "energy-penalty", "ecc", "synops-conversion"),
 )
 SYMBOLS = (
     *("square", "diamond", "triangle-down", "circle", "triangle-up", "star", "pentagon", "hourglass"),
@@ -27,7 +27,7 @@ def places_of(rows: Sequence[Row]) -> dict[str, int]:
 def in_order(methods: Iterable[str]) -> list[str]:
     """Each method once, as legends and tables list them: baselines, penalties, their sums by name, conversions."""
     found = set(methods)
-    first, last = METHODS[:-1], METHODS[-1:]
+    first, last = METHODS[:-2], METHODS[-2:]
     others = sorted(found - set(METHODS))
     return [method for method in (*first, *others, *last) if method in found]
 

@@ -106,7 +106,7 @@ def _places(variant: Variant, records: Sequence[Record], points: float) -> dict[
         plain = plain_of(runs[0], records)
         if plain is None:
             continue
-        if runs[0].get("strength") and is_strength_zero(plain, runs[0]):
+        if variant.swept == "strength" and runs[0].get("strength") and is_strength_zero(plain, runs[0]):
             runs = [plain, *runs]
         found[seed] = Found(place_at(runs, plain["validation_accuracy"] - points / 100), plain)
     return found
@@ -191,9 +191,9 @@ def _notes(points: float, found: Sequence[dict[object, Found]]) -> list[str]:
     reasons = {f.place.reason for own in found for f in own.values()}
     return [
         f"Each penalty is read where its validation accuracy is {points:g} {many} under that of plain with the same "
-        "seed: going up the strengths (plain is strength 0 where the network is the same), where it falls below for "
-        "the last time, accuracy linear in log SynOps between the two strengths around it; test values are taken at "
-        "the same place.",
+        "seed: going up the strengths (plain is strength 0 where the network is the same) or down the targets, where "
+        "it falls below for the last time, accuracy linear in log SynOps between the two runs around it; test values "
+        "are taken at the same place.",
         "Means ± sd over seeds; shares are of the same seed's plain run. SynOps are accumulates, spikes the events of "
         "all neurons.",
         *[f"{reason.capitalize()}: {why}." for reason, why in REASONS.items() if reason in reasons],

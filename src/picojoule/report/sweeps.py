@@ -67,9 +67,16 @@ def _names(rows: Sequence[Setting]) -> list[Column]:
     return [
         *[column for column in places if len(set(column.cells)) > 1],
         Column("method", "", [row.variant.label for row in rows], True),
-        Column("strength", "", ["" if row.strength is None else f"{row.strength:g}" for row in rows]),
+        Column("strength", "", [_strength(row) for row in rows]),
         Column("seeds", "", [str(len(row.runs)) for row in rows]),
     ]
+
+
+def _strength(row: Setting) -> str:
+    if row.strength is None:
+        return ""
+    name = "" if row.variant.swept == "strength" else f"{row.variant.swept.rpartition(':')[2]} "
+    return f"{name}{row.strength:g}"
 
 
 def _accuracy(row: Setting) -> str:
@@ -92,7 +99,7 @@ def _by_layer(row: Setting) -> str:
         for population in run.get("neurons") or []:
             found.setdefault(population["name"], []).append(spikes_per_neuron(run, population))
     means = [mean(values) for values in found.values()]
-    return " / ".join("?" if value is None else f"{value:.2f}" for value in means)
+    return " / ".join("?" if value is None else f"{value:.{2 if value >= 0.1 else 3}f}" for value in means)
 
 
 def _worst(row: Setting) -> float | None:

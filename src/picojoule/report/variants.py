@@ -10,20 +10,23 @@ from picojoule.report.marks import in_order
 PLAIN = "plain"
 TRAINING = ("epochs", "lr", "batch_size", "augment", "precision", "compile", "save_membranes", "limit_train")
 NETWORK = ("T", "encoder", "readout", "pool", "neuron", "decay", "surrogate")
+TARGETS = ("target", "upper")  # options that are swept instead of the strength; the smaller, the stronger
 NOTHING = (None, False, "none")  # how a setting says that it is not used; older records do not name it
 
 
 class Variant(NamedTuple):
-    """The runs of a method with the same options and settings; only strength and seed differ.
+    """The runs of a method with the same options and settings; only the seed differs, and what is swept.
 
-    `label` is the method with what tells it from other rows, as in `synaptic-penalty p=2`; `changed` counts the options
-    that differ from the method's defaults. A run repeated with its strength and seed counts once, as it came out last.
+    That is the option `swept`: the strength, or a target if several were tried with one strength. `label` is the method
+    with what tells it from other rows, as in `synaptic-penalty p=2`; `changed` counts the options that differ from the
+    method's defaults. A run repeated with its strength and seed counts once, as it came out last.
     """
 
     label: str
     method: str
     dataset: str
     network: str
+    swept: str
     changed: int
     runs: tuple[Record, ...]
 
@@ -33,14 +36,20 @@ class Variant(NamedTuple):
 
     @property
     def is_swept(self) -> bool:
-        return any(run.get("strength") is not None for run in self.runs)
+        return any(level(run, self.swept) is not None for run in self.runs)
 
     def by_strength(self) -> dict[float | None, list[Record]]:
-        """The runs of each strength, from weak to strong."""
+        """The runs of each strength (or target), from weak to strong."""
         groups: dict[float | None, list[Record]] = {}
-        for run in sorted(self.runs, key=lambda run: run.get("strength") or 0.0):
-            groups.setdefault(run.get("strength"), []).append(run)
+        ordered = sorted(self.runs, key=lambda run: level(run, self.swept) or 0.0, reverse=self.swept != "strength")
+        for run in ordered:
+            groups.setdefault(level(run, self.swept), []).append(run)
         return groups
+
+
+def level(run: Record, swept: str) -> float | None:
+    """The strength of a run, or the target that is swept instead."""
+    return run.get("strength") if swept == "strength" else run["options"][swept]
 
 
 def variants(records: Sequence[Record]) -> list[Variant]:
@@ -52,7 +61,10 @@ def variants(records: Sequence[Record]) -> list[Variant]:
     groups: dict[tuple[tuple[str, str], ...], list[int]] = {}
     for n, own in enumerate(traits):
         groups.setdefault(tuple(sorted(own.items())), []).append(n)
-    made = [_variant([runs[n] for n in members], _shown(runs[members[0]], runs, traits)) for members in groups.values()]
+    made = [
+        _variant([runs[n] for n in members], _shown(runs[members[0]], runs, traits), _swept(runs[members[0]], runs))
+        for members in groups.values()
+    ]
     methods = in_order(variant.method for variant in made)
     return sorted(made, key=lambda v: (v.dataset, v.network, methods.index(v.method), v.changed, v.label))
 
@@ -122,10 +134,21 @@ def _traits(run: Record, runs: Sequence[Record]) -> dict[str, str]:
     """What is equal for the runs of a variant; an option that older records lack counts if it is not the default."""
     same = [other for other in runs if other["method"] == run["method"]]
     common = set.intersection(*(set(_options(other)) for other in same))
-    options = {key: value for key, value in _options(run).items() if key in common | changed_options(run)}
+    counted = (common | changed_options(run)) - {_swept(run, runs)}
+    options = {key: value for key, value in _options(run).items() if key in counted}
     settings = {key: setting(run, key) for key in ("T", "encoder", "readout", "pool", *TRAINING)}
     known = {key: _text(value) for key, value in settings.items() if value is not None}
     return {**{key: run[key] for key in ("method", "dataset", "network")}, **known, **options}
+
+
+def _swept(run: Record, runs: Sequence[Record]) -> str:
+    """The strength, unless there is but one strength and several values of a target."""
+    same = [other for other in runs if all(other[key] == run[key] for key in ("method", "dataset", "network"))]
+    if len({other.get("strength") for other in same}) == 1:
+        for key in _options(run):
+            if _bare(key) in TARGETS and len({_options(other).get(key) for other in same}) > 1:
+                return key
+    return "strength"
 
 
 def _shown(run: Record, runs: Sequence[Record], traits: Sequence[dict[str, str]]) -> dict[str, str]:
@@ -149,12 +172,12 @@ def _shown(run: Record, runs: Sequence[Record], traits: Sequence[dict[str, str]]
     return shown
 
 
-def _variant(runs: list[Record], shown: dict[str, str]) -> Variant:
+def _variant(runs: list[Record], shown: dict[str, str], swept: str) -> Variant:
     first = runs[0]
-    last = {(run.get("strength"), _seed(run, n)): run for n, run in enumerate(runs)}
+    last = {(level(run, swept), _seed(run, n)): run for n, run in enumerate(runs)}
     label = " ".join([first["method"], *(f"{key}={value}" for key, value in shown.items())])
-    changed = len(changed_options(first))
-    return Variant(label, first["method"], first["dataset"], first["network"], changed, tuple(last.values()))
+    changed = len(changed_options(first) - {swept})
+    return Variant(label, first["method"], first["dataset"], first["network"], swept, changed, tuple(last.values()))
 
 
 def _seed(run: Record, place: int) -> object:
