@@ -114,7 +114,7 @@ class Trainer:
                 self._epoch(phase, progress)
                 self._close_epoch(phase, progress)
             self._at.phase, self._at.epoch = phase_number + 1, 0
-        if not self._was_alive():
+        if len(self._history) > PATIENCE and not self._was_alive():
             self._warn("a layer was silent from the first epoch to the last")
         if self._best:
             self._network.load_state_dict(self._best)

@@ -118,6 +118,8 @@ class NeuronObserver(nn.Module):
         else:
             n, updates = magnitudes(y, self.kind), y.numel() / y.shape[self.batch.dim] * self.batch.folds
         sent, steps = self.batch.by_sample(n)
+        if sent.requires_grad and self.batch.folds == 1 and self.batch.dim != 1:
+            sent = sent.clone()  # one step, not summed: what comes later may change it in place
         active = None if torch.is_grad_enabled() else self.batch.by_sample(n != 0)[0]
         return self._record(sent, active, updates, steps, None if self.kind is None else self.batch.by_step(n))
 

@@ -21,7 +21,7 @@ from picojoule.methods.synops_conversion import SynOpsConversion
 from picojoule.methods.synops_target import SynOpsTarget
 from picojoule.methods.total_spikes import TotalSpikes
 
-METHODS: dict[str, type[Method]] = {
+METHODS: dict[str, type[Any]] = {
     m.name: m
     for m in (
         *(ANN, SparseANN, Int8ANN, Plain, SynapticPenalty, EnergyPenalty, FirstSpike),

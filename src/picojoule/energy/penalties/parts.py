@@ -103,7 +103,6 @@ def sent_by(records: list[NeuronRecord]) -> Tensor:
             f"{name}: its events are made outside a neuron module, or changed in place, and not kept; put the spikes "
             "into a module of their own, or penalise at the synapses (synaptic_penalty, weight='fan-out')"
         )
-    _check_unchanged(name, [sent.detach().sum(0, dtype=torch.float64) for sent in parts], records)
     return sum(parts[1:], parts[0])
 
 
@@ -119,8 +118,11 @@ def train_of(records: list[NeuronRecord]) -> Tensor:
             "keep; fuse with fused(observed, pools=False)"
         )
     train = _joined(trains)
-    _check_unchanged(records[0].name, [train.detach().sum((0, 1), dtype=torch.float64)], records)
-    assert train.shape[1:] == whole.shape
+    if not torch.equal(train.detach().sum(0, dtype=whole.dtype), whole.detach()):
+        raise BadInput(
+            f"{records[0].name}: the events that it sent were changed in place after they were counted, so that no "
+            "penalty can be made of them; replace the operation in place (inplace=False)"
+        )
     return train
 
 
@@ -182,13 +184,3 @@ def _free(name: str, taken: Iterable[str]) -> str:
         number += 1
         free = f"{name}#{number}"
     return free
-
-
-def _check_unchanged(name: str, live: list[Tensor], records: list[NeuronRecord]) -> None:
-    """The records counted what was sent at once; live events that an operation in place changed since do not agree."""
-    counted = torch.stack([n.events for n in records]).sum(0)
-    if not torch.equal(torch.stack(live).sum(0), counted):
-        raise BadInput(
-            f"{name}: the events that it sent were changed in place after they were counted, so that no penalty can be "
-            "made of them; replace the operation in place (inplace=False)"
-        )
