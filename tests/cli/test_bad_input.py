@@ -343,3 +343,19 @@ def test_a_model_for_images_of_another_shape(refused, tmp_path):
 def test_measure_refuses(refused, runs, arguments, hint):
     model = runs / "finished" / "runs" / "plain_seed-0" / "model.safetensors"
     assert hint in refused("measure", model, *arguments, "--out", "measured")
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (("synaptic-penalty", "--option.layers", "conv9=2"), "unknown penalised layer 'conv9'"),
+        (("layer-mean", "--option.layers", "lif1=-1"), "at least 0 for layer lif1"),
+        (("synaptic-penalty", "--option.surrogate", "fast_sigmoid:slop=100"), "did you mean 'slope'"),
+        (("first-spike", "--timesteps", "1"), "needs more time steps"),
+        (("first-spike+synaptic-penalty",), "name first-spike last"),
+    ],
+)
+def test_what_no_training_can_use_is_refused_before_anything_is_written(command, tmp_path, arguments, said):
+    answer = command("train", *arguments, "--out", "here")
+    assert answer.code == 2 and said in answer.err and answer.err.count("\n") == 1
+    assert not (tmp_path / "here").exists()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -470,3 +471,25 @@ def test_a_measurement_without_accuracy_is_reported_on_its_own(command, measure,
     assert "| layer |" in command("report", "plain.json", "--markdown").out
     together = command("report", "plain.json", "saved.json", "--out", "both")
     assert together.code == 2 and "on its own" in together.err and not (files / "both").exists()
+
+
+def test_events_over_time_are_measured_as_events(command, tmp_path):
+    count, events = 1100, 30
+    chance = np.random.default_rng(0)
+    recorded = {
+        **{k: chance.integers(34, size=count * events).astype(np.uint8) for k in ("x", "y")},
+        "p": chance.integers(2, size=count * events).astype(np.uint8),
+        "dt": np.full(count * events, 9000, np.uint16),
+        "offset": events * np.arange(count + 1),
+        "label": (np.arange(count) % 10).astype(np.uint8),
+        "sample": np.r_[1:1001, 60001:60101].astype(np.int32),
+    }
+    np.savez(tmp_path / "nmnist-1100.npz", **recorded)
+    here = ("--data", "nmnist", "--data-dir", str(tmp_path), "--json")
+    size = ("--network", "mlp-1x8", "--epochs", "1", "--limit-train", "32", "--batch-size", "16")
+    (trained,) = json.loads(command("train", "plain", *here, *size, "--out", "nm").out)["records"]
+    record = json.loads(command("measure", trained["model"], *here).out)
+    assert (record["acs"], record["accuracy"]) == (trained["acs"], trained["accuracy"])
+    assert record["macs"] == 0 and record["acs"] > events * 8 / 2
+    said = command("measure", trained["model"], *here, "--timesteps", "7")
+    assert said.code == 2 and "has 20 time steps" in said.err

@@ -83,6 +83,10 @@ def test_what_it_says_about_itself_exists(name):
 @pytest.mark.parametrize("timesteps", [None, 1, 5])
 def test_the_definition_answers_the_timesteps_asked_for(name, timesteps):
     wanted = dataclasses.replace(WANTED, timesteps=99, encoder="bernoulli", readout="spike-count")
+    if name == "first-spike" and timesteps == 1:
+        with pytest.raises(BadInput, match="needs more time steps"):
+            make(name).definition(wanted, timesteps)
+        return
     definition = make(name).definition(wanted, timesteps)
     if name.startswith("ann"):
         assert definition.timesteps == 1 and definition.encoder == "constant-current"

@@ -11,6 +11,7 @@ from picojoule.experiment.config import Training, checked_seed
 if TYPE_CHECKING:
     from torch import nn
 
+    from picojoule.data import Dataset
     from picojoule.exchange import Declaration
 
 FORMATS = ("text", "markdown", "csv")
@@ -75,7 +76,7 @@ def measure(
 
     names, conventions = _price_lists(hardware), _conventions(convention)
     dataset = limited(load(data, data_dir), test=samples)
-    opened, notes, declared = _open(model, weights, timesteps, dataset.input_shape, data)
+    opened, notes, declared = _open(model, weights, timesteps, dataset)
     asked = Asked(conventions, density, skip_zero_weights, strict, neurobench, power, progress=not json)
     record = measured(opened, notes, dataset, names, device, seed, model, asked, declared)
     if out is not None:
@@ -145,7 +146,7 @@ def _conventions(text: str | None) -> tuple[str, ...]:
 
 
 def _open(
-    model: str, weights: Path | None, timesteps: int | None, shape: tuple[int, int, int], data: str
+    model: str, weights: Path | None, timesteps: int | None, dataset: "Dataset"
 ) -> tuple["nn.Module", dict[str, Any], "Declaration"]:
     """The model, what is known of it, and how it is fed and read."""
     from picojoule.exchange import Declaration, is_factory, load, open_factory, read_notes
@@ -159,9 +160,13 @@ def _open(
     if weights is not None:
         raise BadInput(f"--weights is for FILE.py:FACTORY; {model} holds its own weights, leave --weights out")
     network, notes = load(model), read_notes(model)
+    shape = tuple(dataset.test.images.shape[1:])
     if network.input_shape != shape:
         raise BadInput(
-            f"{model} takes images of shape {network.input_shape}, {data} has {shape}; "
+            f"{model} takes inputs of shape {network.input_shape}, {dataset.name} has {shape}; "
             "give the --data the model was trained on"
         )
-    return network if timesteps is None else network.with_timesteps(timesteps), notes, Declaration()
+    if timesteps not in (None, dataset.timesteps) and dataset.timesteps:
+        raise BadInput(f"{dataset.name} has {dataset.timesteps} time steps, got --timesteps {timesteps}; leave it out")
+    declared = Declaration(inputs=dataset.inputs)
+    return network if timesteps is None else network.with_timesteps(timesteps), notes, declared

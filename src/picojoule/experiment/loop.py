@@ -164,9 +164,12 @@ class Trainer:
             output = self._model(x)
             output, activity = output if self._method.observes else (output, None)
         terms = self._method.loss(output, y, activity, progress)
+        everything = torch.stack([term.double() for term in terms.values()]).sum()
         if phase.terms is not None:
             terms = {name: term for name, term in terms.items() if name in phase.terms}
         loss = torch.stack([term.double() for term in terms.values()]).sum()
+        if world_size() > 1 and phase.terms is not None:
+            loss = loss + 0 * everything  # processes wait for the gradient of every parameter
         if any_process(not math.isfinite(float(loss.detach()))):
             where = f"epoch {progress.epoch + 1}, step {self._at.step + 1}"
             raise self._failed(f"the loss became {float(loss.detach())} in {where}")

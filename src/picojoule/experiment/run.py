@@ -42,6 +42,7 @@ def run(job: Job, parent: Record | None = None) -> Record:
     with Progressbar(job.name, job.setting.quiet) as bar:
         network, history, seconds = _deploy(job, parent, bar)
     record = _record(job, network) | {"history": history, "wall_s": round(seconds, 3)}
+    record["collapsed"] = bool(history) and "collapsed" in history[-1]
     if rank() == 0:
         notes = {key: record[key] for key in NOTED}
         save_model(network, job.folder / MODEL_FILE, notes)

@@ -14,7 +14,7 @@ def mark_chosen(records: list[Record]) -> None:
     """Set `chosen` on the records of every sweep: True for the strength with the fewest validation accumulates
     among those within `TOLERANCE` of the sweep's best validation accuracy (means over seeds).
 
-    A sweep is one method with the same other options.
+    A sweep is one method with the same other options; runs that collapsed are not chosen.
     """
     sweeps: dict[str, dict[float, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
@@ -26,7 +26,8 @@ def mark_chosen(records: list[Record]) -> None:
             continue
         accuracy = {s: fmean(r["validation_accuracy"] for r in runs) for s, runs in strengths.items()}
         acs = {s: fmean(r["validation_acs"] for r in runs) for s, runs in strengths.items()}
-        good = [s for s in strengths if accuracy[s] >= max(accuracy.values()) - TOLERANCE]
+        alive = [s for s, runs in strengths.items() if not any(r.get("collapsed") for r in runs)] or list(strengths)
+        good = [s for s in alive if accuracy[s] >= max(accuracy[s] for s in alive) - TOLERANCE]
         chosen = min(good, key=lambda s: acs[s])
         for strength, runs in strengths.items():
             for record in runs:

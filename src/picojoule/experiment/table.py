@@ -8,14 +8,17 @@ import torch
 
 from picojoule.data import limited, load
 from picojoule.errors import BadInput
+from picojoule.execution import fused
 from picojoule.experiment.config import Training
 from picojoule.experiment.distributed import barrier, join_processes, leave_processes, processes_asked, rank
+from picojoule.experiment.evaluate import batch_of
 from picojoule.experiment.job import Job, Setting
-from picojoule.experiment.method import Method
+from picojoule.experiment.method import Method, Progress
 from picojoule.experiment.record import Record, provenance, read_lines, write_records
 from picojoule.experiment.run import run
 from picojoule.experiment.selection import mark_chosen
 from picojoule.files import sweep, writable_folder
+from picojoule.graph import observe
 from picojoule.kernels.native.library import status
 from picojoule.pages import reuse_pages
 
@@ -52,8 +55,8 @@ def run_table(
     setting = Setting(data, training, common_pool(methods, training.pool), out, device, quiet, deadline)
     for method in methods:  # what cannot be built fails before anything is written
         if method.parent is None:
-            method.build(setting.definition(method))
             method.phases(training.epochs or 1)
+            _try(method, setting)
     if (training.batch_size or 0) < 2 * processes_asked():
         raise BadInput(f"expected --batch-size of at least 2 per process, got {training.batch_size}")
     _check_tools(training, device)
@@ -67,6 +70,19 @@ def run_table(
         return _run_all(methods, setting, seeds)
     finally:
         leave_processes()
+
+
+def _try(method: Method, setting: Setting) -> None:
+    """One step of training on two images that changes nothing. Raises BadInput for what cannot work."""
+    data = setting.data
+    if data.timesteps and setting.training.augment == "crop-flip":
+        raise BadInput(f"{data.name} holds events over time, which --augment crop-flip does not take; leave it out")
+    with torch.random.fork_rng(devices=[]):
+        network = method.build(setting.definition(method))
+        if method.observes:
+            x, y = batch_of(data.train, torch.arange(2), data.scale, torch.device("cpu"))
+            output, activity = fused(observe(network, x, data.inputs), pools=not method.keeps_trains())(x)
+            method.loss(output, y, activity, Progress(0, 0, 1))
 
 
 def _run_all(methods: list[Method], setting: Setting, seeds: tuple[int, ...]) -> list[Record]:

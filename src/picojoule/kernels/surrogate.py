@@ -4,11 +4,12 @@ Each function takes its shape parameters by keyword; fix them with `functools.pa
 """
 
 from functools import partial
+from inspect import signature
 
 import torch
 from torch import Tensor
 
-from picojoule.errors import unknown_name
+from picojoule.errors import BadInput, unknown_name
 from picojoule.kernels.spike import Surrogate
 
 
@@ -54,7 +55,13 @@ _BY_NAME: dict[str, Surrogate] = {f.__name__: f for f in (triangle, rectangle, a
 
 
 def surrogate(name: str, **shape: float) -> Surrogate:
-    """The surrogate called `name`, with its shape parameters fixed. Raises BadInput for an unknown name."""
+    """The surrogate called `name`, with its shape parameters fixed. Raises BadInput for an unknown name or number."""
     if name not in _BY_NAME:
         raise unknown_name("surrogate", name, sorted(_BY_NAME))
+    known = [key for key in signature(_BY_NAME[name]).parameters if key != "u"]
+    for key, number in shape.items():
+        if key not in known:
+            raise unknown_name(f"shape of the surrogate {name}", key, known)
+        if not 0 < number < float("inf"):
+            raise BadInput(f"expected {key} of the surrogate {name} above 0, got {number}")
     return partial(_BY_NAME[name], **shape) if shape else _BY_NAME[name]

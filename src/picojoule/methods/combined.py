@@ -57,7 +57,10 @@ class Combined(Method):
         return any(part.keeps_trains() for part in self.parts)
 
     def definition(self, wanted: Definition, timesteps: int | None) -> Definition:
-        return self._last.definition(wanted, timesteps)
+        found = self._last.definition(wanted, timesteps)
+        for part in self.parts[:-1]:
+            part.definition(found, found.timesteps)  # raises where the part cannot work on it
+        return found
 
     def build(self, definition: Definition) -> Network:
         return self._last.build(definition)

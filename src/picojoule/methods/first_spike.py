@@ -60,7 +60,13 @@ class FirstSpike(Penalised):
             raise BadInput("the schedule activity-first begins with the floor alone, got floor=0; give it a weight")
 
     def definition(self, wanted: Definition, timesteps: int | None) -> Definition:
-        return replace(wanted, timesteps=timesteps or TIMESTEPS)
+        steps = timesteps or TIMESTEPS
+        if steps <= self.budget:
+            raise BadInput(
+                f"first-spike with a budget of {self.budget} needs more time steps than that, got {steps}; give more "
+                "--timesteps, and name first-spike last where penalties are added up"
+            )
+        return replace(wanted, timesteps=steps)
 
     def keeps_trains(self) -> bool:
         return self.weight == "layer"

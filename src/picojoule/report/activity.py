@@ -28,8 +28,10 @@ def spikes_per_neuron(run: Record, population: dict[str, Any]) -> float | None:
 
 
 def has_silent_layer(run: Record) -> bool:
-    """Whether no neuron of some population sent anything, on any sample."""
-    return any(population.get("silent_fraction") == 1 for population in run.get("neurons") or [])
+    """Whether no neuron of some population sent anything, on any sample, when training ended or in what it left."""
+    return bool(run.get("collapsed")) or any(
+        population.get("silent_fraction") == 1 for population in run.get("neurons") or []
+    )
 
 
 def spread(values: Iterable[float | None], show: str = "{:,.0f}") -> str:

@@ -87,4 +87,5 @@ def _accuracy(row: Row) -> str:
 def _strength(row: Row) -> str:
     if row.strength is None:
         return ""
-    return f"{row.strength:g}{' (chosen)' if row.chosen else ''}"
+    mark = " (collapsed)" if any(run.get("collapsed") for run in row.runs) else " (chosen)" if row.chosen else ""
+    return f"{row.strength:g}{mark}"

@@ -88,10 +88,6 @@ def _share(row: Setting, records: Sequence[Record]) -> str:
     return _percent(mean(synops(run) / synops(plain) for run, plain in pairs if plain and synops(plain)))
 
 
-def _silent(row: Setting) -> str:
-    return _percent(mean(run.get("silent_fraction") for run in row.runs))
-
-
 def _by_layer(row: Setting) -> str:
     """The mean over seeds of each population, in the order of the network."""
     found: dict[str, list[float | None]] = {}

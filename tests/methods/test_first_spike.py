@@ -1,0 +1,104 @@
+"""The first-spike method: phases, terms, what it builds, and how it adds up with the synaptic penalty."""
+
+import pytest
+import torch
+
+from picojoule.data import intensities, load
+from picojoule.energy.penalties import first_spike_penalty
+from picojoule.errors import BadInput
+from picojoule.experiment.method import Progress
+from picojoule.graph import observe
+from picojoule.methods import make
+from picojoule.methods.combined import Combined
+from picojoule.methods.first_spike import FirstSpike
+from picojoule.networks import Definition
+from picojoule.neurons import CubaLIF
+
+WANTED = Definition("mlp-2x16", (1, 8, 8), 10, encoder="latency-early", readout="max-membrane")
+
+
+def losses(name: str, options: dict[str, str] | None = None, progress: Progress = Progress(1, 1, 4)):  # noqa: B008
+    """The terms of one batch, and its activity."""
+    method = make(name, None, options)
+    torch.manual_seed(0)
+    network = method.build(method.definition(WANTED, 20))
+    data = load("digits")
+    x, y = intensities(data.train.images[:16], data.scale), data.train.labels[:16]
+    output, activity = observe(network, x)(x)
+    return method.loss(output, y, activity, progress), activity
+
+
+@pytest.mark.parametrize(
+    "schedule, expected",
+    [
+        ("activate-then-trim", [(5, 1.0, {"task", "floor"}), (6, 0.5, {"task", "floor", "first-spike"})]),
+        ("order-only", [(5, 1.0, {"task"}), (6, 0.5, {"task", "first-spike"})]),
+        ("activity-first", [(1, 1.0, {"floor"}), (10, 1.0, None)]),
+        ("one-phase", [(11, 1.0, {"task", "first-spike"})]),
+    ],
+)
+def test_schedules(schedule, expected):
+    phases = FirstSpike(schedule=schedule).phases(11)
+    assert [(p.epochs, p.lr_scale, p.terms and set(p.terms)) for p in phases] == expected
+    assert phases[-1].start == ("best" if phases[-1].lr_scale == 0.5 else "last")
+
+
+def test_the_term_is_strength_times_ramp_times_excess():
+    terms, activity = losses("first-spike", {"strength": "3", "gate": "after-first"})
+    assert set(terms) == {"task", "first-spike", "floor"}
+    value = first_spike_penalty(activity, gate="after-first").item()
+    assert value > 0 and terms["first-spike"].item() == pytest.approx(3 * 0.5 * value)
+    assert losses("first-spike", {"strength": "3", "ramp": "0.5"})[0]["first-spike"].item() == pytest.approx(3 * value)
+
+
+def test_it_builds_current_based_neurons_on_a_latency_code():
+    method = make("first-spike")
+    network = method.build(method.definition(WANTED, None))
+    assert any(type(m) is CubaLIF for m in network.modules()) and network.timesteps == 20
+    assert (method.encoder, method.readout) == ("latency-early", "max-membrane")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"budget": "0"}, {"gate": "loose"}, {"weight": "none"}, {"schedule": "never"}]
+    + [{"schedule": "activity-first", "floor": "0"}, {"surrogate": "fast_sigmoid:slop=100"}]
+    + [{"surrogate": "arctan:alpha=-1"}, {"surrogate": "arctan:alpha"}, {"layers": "lif1"}],
+)
+def test_bad_options(options):
+    with pytest.raises(BadInput):
+        make("first-spike", None, options)
+
+
+def test_beside_the_synaptic_penalty_an_excess_spike_costs_what_it_reaches():
+    method = make("synaptic-penalty+first-spike", 2.0, {"first-spike:strength": "5"})
+    assert isinstance(method, Combined) and method.name == "synaptic-penalty+first-spike"
+    synaptic, first = method.parts
+    assert (synaptic.strength, first.strength, first.options()["weight"]) == (2.0, 5.0, "fan-out")
+    assert method.strength is None and not method.keeps_trains()
+    chosen = make("synaptic-penalty+first-spike", None, {"weight": "layer"})
+    assert chosen.options()["first-spike:weight"] == "layer" and chosen.keeps_trains()
+    assert [p.terms and set(p.terms) for p in method.phases(4)] == [
+        {"task", "floor"},
+        {"task", "floor", "first-spike", "synaptic-penalty"},
+    ]
+    assert set(method.cite) == set(synaptic.cite) | set(first.cite)
+
+
+def test_the_terms_of_a_combination_are_those_of_its_parts():
+    both, activity = losses("synaptic-penalty+first-spike")
+    alone, _ = losses("synaptic-penalty", {"neuron": "cuba-lif", "decay": "0.904837", "synaptic_decay": "0.818731"})
+    assert set(both) == {"task", "floor", "synaptic-penalty", "first-spike"}
+    assert both["synaptic-penalty"].item() == pytest.approx(alone["synaptic-penalty"].item())
+    assert both["first-spike"].item() == pytest.approx(0.5 * first_spike_penalty(activity, weight="fan-out").item())
+
+
+@pytest.mark.parametrize("name", ["first-spike+ecc", "first-spike+first-spike", "first-spike+", "plain+first-spike"])
+def test_what_cannot_be_added_up(name):
+    with pytest.raises(BadInput):
+        make(name)
+
+
+def test_a_part_that_needs_time_steps_is_refused_without():
+    method = make("first-spike+synaptic-penalty")
+    with pytest.raises(BadInput, match="name first-spike last"):
+        method.definition(WANTED, None)
