@@ -168,3 +168,14 @@ def test_the_choice_is_by_means_over_seeds():
     ]
     mark_chosen(records)
     assert [r["chosen"] for r in records] == [True, True, False, False]
+
+
+def test_a_long_list_of_options_still_names_a_folder(tmp_path):
+    layers = ",".join(f"block{n}.conv{m}=1.5" for n in range(1, 10) for m in (1, 2))
+    names = set()
+    for more in ("", ",fc2=2"):
+        method = make("synaptic-penalty", None, {"layers": layers + more})
+        job = Job(Setting(load("digits"), Training(), "max", tmp_path, CPU), method, 0)
+        job.folder.mkdir(parents=True)
+        names.add(job.name)
+    assert len(names) == 2 and all(name.startswith("synaptic-penalty_") and len(name) < 200 for name in names)

@@ -102,3 +102,11 @@ def test_a_part_that_needs_time_steps_is_refused_without():
     method = make("first-spike+synaptic-penalty")
     with pytest.raises(BadInput, match="name first-spike last"):
         method.definition(WANTED, None)
+
+
+def test_two_floors_of_different_weight_are_refused():
+    with pytest.raises(BadInput, match="one floor"):
+        make("synaptic-penalty+first-spike", None, {"synaptic-penalty:floor": "1"})
+    both = make("synaptic-penalty+first-spike", None, {"floor": "1"})
+    assert isinstance(both, Combined)
+    assert {p.floor for p in both.parts} == {1.0}

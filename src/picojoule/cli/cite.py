@@ -13,7 +13,7 @@ def cite(*what: str, json: bool = False) -> None:
         json: Print one JSON object on stdout and nothing else.
     """
     from picojoule.energy.price import hardware, hardware_names
-    from picojoule.methods import METHODS, method_classes
+    from picojoule.methods import METHODS, make
     from picojoule.report import read_records
 
     references: dict[str, list[str]] = {}
@@ -23,9 +23,8 @@ def cite(*what: str, json: bool = False) -> None:
                 used = [hardware(h).source for h in record["energy_pj"] if h in hardware_names()]
                 references.setdefault(record["method"], [*record.get("cite", []), *dict.fromkeys(used)])
         else:
-            methods = method_classes(name)
-            papers = [source for method in methods for source in method.cite]
-            references[name] = [*papers, hardware(methods[-1].hardware).source]
+            method = make(name)
+            references[name] = list(dict.fromkeys([*method.cite, hardware(method.hardware).source]))
     if json:
         print_json(references)
         return

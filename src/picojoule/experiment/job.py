@@ -17,6 +17,8 @@ from picojoule.networks import Definition
 
 _SAME_RESULT = ("option", "page_reuse", "recompute")
 """Settings that change no number of a run; options are in the fingerprint by method."""
+LONGEST_LABEL = 160
+"""Characters of a folder's name; a longer list of options is named by its digest, for file systems end at 255."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,10 @@ class Job:
 
     @property
     def name(self) -> str:
-        return f"{self.method.label()}_seed-{self.seed}"
+        label = self.method.label()
+        if len(label) > LONGEST_LABEL:
+            label = f"{self.method.name}_{hashlib.sha256(label.encode()).hexdigest()[:10]}"
+        return f"{label}_seed-{self.seed}"
 
     @property
     def folder(self) -> Path:

@@ -14,12 +14,13 @@ def mark_chosen(records: list[Record]) -> None:
     """Set `chosen` on the records of every sweep: True for the strength with the fewest validation accumulates
     among those within `TOLERANCE` of the sweep's best validation accuracy (means over seeds).
 
-    A sweep is one method with the same other options; runs that collapsed are not chosen.
+    A sweep is one method with the same other options and time steps; runs that collapsed are not chosen.
     """
     sweeps: dict[str, dict[float, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
         if record["strength"] is not None:
             others = {name: value for name, value in record.get("options", {}).items() if not name.endswith("strength")}
+            others["timesteps"] = record.get("timesteps")
             sweeps[record["method"] + json.dumps(others, sort_keys=True)][record["strength"]].append(record)
     for strengths in sweeps.values():
         if len(strengths) < 2:

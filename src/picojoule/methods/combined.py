@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from picojoule.errors import BadInput
 from picojoule.experiment.method import Method, Phase, Progress
 from picojoule.experiment.penalised import Penalised
 from picojoule.graph import Activity
@@ -16,6 +17,11 @@ class Combined(Method):
     """The network, its encoder and its phases are those of the last penalty named; the loss has the terms of all."""
 
     parts: tuple[Penalised, ...]
+
+    def __post_init__(self) -> None:
+        floors = {part.name: part.floor for part in self.parts if part.floor}
+        if len(set(floors.values())) > 1:
+            raise BadInput(f"expected one floor for all penalties, got {floors}; give --option.floor for all of them")
 
     @property
     def name(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]

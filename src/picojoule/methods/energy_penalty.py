@@ -36,6 +36,10 @@ class EnergyPenalty(Penalised):
         """The price list, read once."""
         return hardware(self.prices)
 
+    @property
+    def cite(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return (self.price_list.source,)
+
     def label(self) -> str:
         return super().label().replace(self.prices, self.price_list.name)
 

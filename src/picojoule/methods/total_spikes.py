@@ -21,6 +21,7 @@ class TotalSpikes(Penalised):
     p: int = 1
 
     name: ClassVar[str] = "total-spikes"
+    cite: ClassVar[tuple[str, ...]] = ("Yan et al. 2022, BPSR, Frontiers in Neuroscience, article 760298 (p=2)",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
