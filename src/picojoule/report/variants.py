@@ -76,14 +76,16 @@ def shared_options(records: Sequence[Record]) -> dict[str, str]:
 
 
 def plain_of(run: Record, records: Iterable[Record]) -> Record | None:
-    """The unpenalised run of the same seed, dataset, network and surrogate; of several the one set up most alike."""
+    """The unpenalised run of the same seed, dataset, network and surrogate, trained alike; of several the most alike."""
     same = ("dataset", "network", "seed")
+    trained = ("epochs", "lr", "batch_size", "augment", "limit_train")
     plains = [
         plain
         for plain in records
         if plain["method"] == PLAIN
         and all(plain.get(key) == run.get(key) for key in same)
         and _agree(setting(plain, "surrogate"), setting(run, "surrogate"))
+        and all(setting(plain, key) == setting(run, key) for key in trained)
     ]
     keys = (*NETWORK, *TRAINING)
     return max(reversed(plains), key=lambda p: sum(setting(p, k) == setting(run, k) for k in keys), default=None)
