@@ -109,7 +109,7 @@ class Trainer:
             for epoch in range(self._at.epoch, phase.epochs):
                 if self._has_collapsed(phase_number):
                     break
-                progress = Progress(phase_number, epoch, phase.epochs)
+                progress = Progress(phase_number, epoch, phase.epochs, phase.terms)
                 self._method.on_progress(self._network, progress)
                 self._epoch(phase, progress)
                 self._close_epoch(phase, progress)

@@ -25,11 +25,16 @@ class Phase(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """Where training is: 0-based epoch of `epochs` in the 0-based phase."""
+    """Where training is: 0-based epoch of `epochs` in the 0-based phase, in which the loss terms `terms` act."""
 
     phase: int
     epoch: int
     epochs: int
+    terms: tuple[str, ...] | None = None
+
+    def acts(self, term: str) -> bool:
+        """Whether a loss term acts in this phase; those that do not need not be computed."""
+        return self.terms is None or term in self.terms
 
     def share_of_ramp(self, share: float) -> float:
         """How far a linear ramp over this share of the epochs has come, in (0, 1]: 1 in its last epoch and after."""

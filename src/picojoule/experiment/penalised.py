@@ -53,7 +53,8 @@ class Penalised(Direct):
     def loss(self, output: Tensor, target: Tensor, activity: Activity | None, progress: Progress) -> dict[str, Tensor]:
         assert activity is not None, f"{self.name} observes"
         terms = task_loss(output, target)
-        terms[self.name] = self.strength * progress.share_of_ramp(self.ramp) * self.penalty(activity)
-        if self.floor:
+        if progress.acts(self.name):
+            terms[self.name] = self.strength * progress.share_of_ramp(self.ramp) * self.penalty(activity)
+        if self.floor and progress.acts("floor"):
             terms["floor"] = self.floor * activity_floor(activity, self.floor_rate)
         return terms

@@ -76,7 +76,7 @@ def shared_options(records: Sequence[Record]) -> dict[str, str]:
 
 
 def plain_of(run: Record, records: Iterable[Record]) -> Record | None:
-    """The unpenalised run of the same seed, dataset, network and surrogate, trained alike; of several the most alike."""
+    """The unpenalised run of the same seed, dataset, network, surrogate and training; of several the most alike."""
     same = ("dataset", "network", "seed")
     trained = ("epochs", "lr", "batch_size", "augment", "limit_train")
     plains = [
