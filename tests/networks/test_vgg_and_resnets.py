@@ -73,7 +73,6 @@ def test_average_pooling_costs_vgg_more():
     [("vgg11", 9_228_362), ("resnet18", 11_173_962), ("resnet20", 272_474)],
 )
 def test_number_of_parameters(name, parameters):
-    """ResNet20 has 0.27 M in table 6 of He et al. 2016."""
     assert sum(p.numel() for p in _build(name).parameters()) == parameters
 
 

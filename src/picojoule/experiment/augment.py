@@ -12,7 +12,7 @@ def crop_and_flip(x: Tensor, generator: torch.Generator, padding: int = 4) -> Te
     Crops are uniform over the `(2 * padding + 1)**2` places; left and right are swapped with probability 1/2. All
     draws come from `generator`. Shape, dtype, device and memory format stay. Raises BadInput for other shapes.
 
-    Source: the augmentation of He et al. 2016, arXiv 1512.03385, section 4.2, for CIFAR-10.
+    Source: what is usual for CIFAR-10 (our choice).
     """
     if x.dim() != 4 or 0 in x.shape[1:]:
         raise BadInput(f"expected images [B, C, H, W] to crop and flip, got shape {tuple(x.shape)}")

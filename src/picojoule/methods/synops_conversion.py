@@ -83,10 +83,7 @@ class SynOpsConversion(Method):
     delay: float = 0.5
 
     name: ClassVar[str] = "synops-conversion"
-    cite: ClassVar[tuple[str, ...]] = (
-        "Sorbaro, Liu, Bortone, Sheik 2020, Optimizing the Energy Consumption of Spiking Neural Networks for "
-        "Neuromorphic Applications, Frontiers in Neuroscience 14:662, doi 10.3389/fnins.2020.00662",
-    )
+    cite: ClassVar[tuple[str, ...]] = ("Sorbaro et al. 2020, Frontiers in Neuroscience 14:662",)
     observes: ClassVar[bool] = True
     pool: ClassVar[str | None] = "avg"
 

@@ -39,7 +39,7 @@ class ResidualBlock(nn.Module):
 def resnet18(d: Definition, activation: Activation) -> list[nn.Module]:
     """C64, then 2 residual blocks each of 64, 128, 256 and 512 channels, global average pooling, FC(classes).
 
-    Source: He et al. 2016, arXiv 1512.03385, with the stem that is usual for images of 32 x 32: 3 x 3, no pooling.
+    Source: He et al. 2016 (from memory), with the stem that is usual for images of 32 x 32: 3 x 3, no pooling.
     """
     return _resnet(d, activation, (64, 128, 256, 512), 2)
 
@@ -47,8 +47,8 @@ def resnet18(d: Definition, activation: Activation) -> list[nn.Module]:
 def resnet20(d: Definition, activation: Activation) -> list[nn.Module]:
     """C16, then 3 residual blocks each of 16, 32 and 64 channels, global average pooling, FC(classes).
 
-    Source: the CIFAR-10 network of He et al. 2016, arXiv 1512.03385, section 4.2. The paper's shortcut pads with
-    zeros where the sides change; here it is a 1 x 1 convolution, the paper's option B.
+    Source: the CIFAR-10 network of He et al. 2016 (from memory). The paper's shortcut pads with
+    zeros where the sides change; here it is a 1 x 1 convolution, the usual alternative.
     """
     return _resnet(d, activation, (16, 32, 64), 3)
 
