@@ -70,6 +70,7 @@ def test_a_line_names_runs_that_can_start(command: str, monkeypatch: pytest.Monk
     monkeypatch.setattr("picojoule.experiment.table.limited", lambda data, train: data)
     monkeypatch.setattr("picojoule.experiment.table._run_all", named)
     monkeypatch.setattr("picojoule.experiment.table.reuse_pages", lambda: None)
+    monkeypatch.setattr("picojoule.experiment.table.take_weights", lambda network, path: None)
     with pytest.raises(SystemExit) as ended:
         main(shlex.split(command.replace(" recipes/", f" {ROOT}/recipes/"))[1:])
     assert ended.value.code == 0

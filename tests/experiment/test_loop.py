@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -72,33 +73,45 @@ def test_the_rate_falls_by_a_cosine_over_all_steps(tmp_path):
 
 @pytest.fixture
 def scripted(monkeypatch):
-    """Lets `evaluate` report these accuracies by epoch, whatever the network."""
+    """Lets `evaluate` report these accuracies and accumulates by epoch, whatever the network."""
     real = loop.evaluate
 
-    def script(accuracies):
-        left = iter(accuracies)
-        monkeypatch.setattr(loop, "evaluate", lambda *given: replace(real(*given), accuracy=next(left)))
+    def script(accuracies, acs=None):
+        left = iter(zip(accuracies, acs or [1.0] * len(accuracies), strict=True))
+
+        def report(*given):
+            accuracy, spent = next(left)
+            counts = SimpleNamespace(total={"acs": spent}.__getitem__)
+            return replace(real(*given), accuracy=accuracy, counts=counts)
+
+        monkeypatch.setattr(loop, "evaluate", report)
 
     return script
 
 
 @pytest.mark.parametrize(
-    "accuracies, chosen",
+    "accuracies, acs, chosen",
     [
-        ([0.9] * 8 + [0.5, 0.4], 9),
-        ([0.9] * 8 + [0.4, 0.5], 10),
-        ([0.1] * 7 + [1.0, 0.2, 0.2], 10),
-        ([0.5], 1),
-        ([0.9, 0.1, 0.1], 3),
-        ([0.9, 0.8, 0.8, 0.7, 0.6], 5),
-        ([0.1] * 15 + [0.2, 0.3, 0.9, 0.9, 0.4], 19),
-        ([0.1] * 15 + [0.9, 0.3, 0.3, 0.3, 0.3], 20),
+        ([0.9] * 8 + [0.5, 0.4], None, 9),
+        ([0.9] * 8 + [0.4, 0.5], None, 10),
+        ([0.1] * 7 + [1.0, 0.2, 0.2], None, 10),
+        ([0.5], None, 1),
+        ([0.9, 0.1, 0.1], None, 3),
+        ([0.9, 0.8, 0.8, 0.7, 0.6], None, 5),
+        ([0.1] * 15 + [0.2, 0.3, 0.9, 0.9, 0.4], None, 19),
+        ([0.1] * 15 + [0.9, 0.3, 0.3, 0.3, 0.3], None, 20),
+        ([0.9] * 8 + [0.5, 0.5], [1] * 8 + [2, 3], 9),
+        ([0.9] * 8 + [0.5, 0.4995], [1] * 8 + [2, 1], 10),
+        ([0.9] * 8 + [0.5, 0.4985], [1] * 8 + [2, 1], 9),
+        ([0.9] * 8 + [0.4995, 0.5], [1] * 8 + [2, 3], 9),
+        ([0.9] * 8 + [0.498, 0.5], [1] * 8 + [2, 3], 10),
+        ([0.9] * 12 + [0.5, 0.5008, 0.5016], [1] * 12 + [1, 2, 3], 15),
     ],
     ids=str,
 )
-def test_the_checkpoint_is_selected_in_the_last_fifth(tmp_path, monkeypatch, scripted, accuracies, chosen):
-    """Among the last fifth of the epochs the best counts, the later one if two are as good."""
-    scripted(accuracies)
+def test_the_checkpoint_is_selected_in_the_last_fifth(tmp_path, monkeypatch, scripted, accuracies, acs, chosen):
+    """Among the last fifth of the epochs the best counts; of those as good to 0.1 point the one that spends least."""
+    scripted(accuracies, acs)
     at = trainer(tmp_path, train=32, epochs=len(accuracies), batch_size=32)
     after: list[dict[str, Tensor]] = []
     save = at._save

@@ -30,6 +30,8 @@ class Training:
         readout: mean, spike-count, last-membrane or max-membrane; by default the method's own: max-membrane for
             first-spike, else mean.
         epochs: Passes over the training images; 60 for digits, else 10.
+        start: Model file whose weights to start from, such as runs/a/runs/plain_seed-{seed}/model.safetensors, where
+            {seed} stands for the seed of the run; by default weights are random.
         lr: Learning rate of Adam, annealed to 0 by a cosine.
         batch_size: Images per step, over all processes; 64 for digits, else 128.
         augment: none, or crop-flip (random crops after padding by 4, random mirror images); crop-flip for CIFAR-10.
@@ -53,6 +55,7 @@ class Training:
     encoder: str | None = None
     readout: str | None = None
     epochs: int | None = None
+    start: str | None = None
     lr: float = 2e-3
     batch_size: int | None = None
     augment: str | None = None

@@ -13,10 +13,11 @@ from picojoule.errors import BadInput
 from picojoule.execution import fast_precision
 from picojoule.experiment.config import Training
 from picojoule.experiment.method import Method
+from picojoule.experiment.start import digest_of, start_file
 from picojoule.networks import Definition
 
-_SAME_RESULT = ("option", "page_reuse", "recompute")
-"""Settings that change no number of a run; options are in the fingerprint by method."""
+_SAME_RESULT = ("option", "page_reuse", "recompute", "start")
+"""Settings that change no number of a run; options are in the fingerprint by method, and weights by content."""
 LONGEST_LABEL = 160
 """Characters of a folder's name; a longer list of options is named by its digest, for file systems end at 255."""
 
@@ -82,6 +83,11 @@ class Job:
         return self.setting.definition(self.method)
 
     @property
+    def start(self) -> Path | None:
+        """The model file whose weights training starts from."""
+        return start_file(self.setting.training.start, self.seed)
+
+    @property
     def fingerprint(self) -> str:
         """Names the run by everything that decides its result."""
         setting = self.setting
@@ -89,8 +95,11 @@ class Job:
             "config": {k: v for k, v in setting.training.as_json().items() if k not in _SAME_RESULT},
             "pool": setting.pool,
             "options": self.method.options(),
+            "reads": self.method.reads(),
             "train": len(setting.data.train.labels),
         }
+        if self.start is not None:
+            decides["start"] = digest_of(self.start)
         digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:10]
         network, data = setting.training.network, setting.data.name
         return f"{self.method.name} {network} {data} seed {self.seed} settings {digest}"

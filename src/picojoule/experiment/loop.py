@@ -36,6 +36,8 @@ CHECKPOINT_SECONDS = 300.0
 SELECTION_WINDOW = 0.2
 """Checkpoints are selected by validation accuracy among the last fifth of a phase: a ramped penalty acts in
 full only there, and the best accuracy of all epochs would pick an early, hungry one."""
+SAME_ACCURACY = 0.001
+"""Accuracies this close count as equal in that window: of such epochs the one with the fewest accumulates is kept."""
 SPARE_ACCURACY = 0.01
 """Before that window the latest epoch whose validation accuracy is within this of the best so far is kept, for a run
 that collapses before it gets there."""
@@ -55,6 +57,8 @@ class _Position:
     epoch: int = 0
     step: int = 0
     best_accuracy: float = -1.0
+    selected_accuracy: float = -1.0
+    selected_acs: float = math.inf
     seconds: float = 0.0
     in_window: bool = False
     selected: int = -1
@@ -127,6 +131,7 @@ class Trainer:
         if number:
             self._optimiser = torch.optim.Adam(self._network.parameters(), self._training.lr)
         self._at.best_accuracy, self._at.in_window = -1.0, False
+        self._at.selected_accuracy, self._at.selected_acs = -1.0, math.inf
 
     def _epoch(self, phase: Phase, progress: Progress) -> None:
         batches = self._batches(progress)
@@ -209,23 +214,27 @@ class Trainer:
             self._warn(f"{', '.join(silent)} fell silent in epoch {progress.epoch + 1}")
         self._history.append(row)
         if not fallen:
-            self._select(phase, progress, accuracy)
+            self._select(phase, progress, accuracy, row["validation_acs"])
         self._sums = {}
         self._at.step = 0
         self._at.epoch = progress.epoch + 1
         self._save()
         self._bar.close_epoch(progress, row)
 
-    def _select(self, phase: Phase, progress: Progress, accuracy: float) -> None:
-        """Keep these weights if they are the best of the phase; see SELECTION_WINDOW and SPARE_ACCURACY."""
+    def _select(self, phase: Phase, progress: Progress, accuracy: float, acs: float) -> None:
+        """Keep these weights if they are the best of the phase: SELECTION_WINDOW, SAME_ACCURACY, SPARE_ACCURACY."""
         at, opens = self._at, math.floor(phase.epochs * (1 - SELECTION_WINDOW))
         in_window = progress.epoch >= opens or progress.epoch + 1 == phase.epochs
-        bar = at.best_accuracy if in_window else at.best_accuracy - SPARE_ACCURACY
-        if in_window and not at.in_window:
-            bar = 0.0  # what was kept before was for want of these
-        if accuracy < bar:
+        if in_window and not at.in_window:  # what was kept before was for want of these
+            at.best_accuracy, at.selected_accuracy, at.selected_acs = 0.0, -1.0, math.inf
+        at.best_accuracy = max(at.best_accuracy, accuracy)
+        if accuracy < at.best_accuracy - (SAME_ACCURACY if in_window else SPARE_ACCURACY):
             return
-        at.best_accuracy = accuracy if in_window else max(at.best_accuracy, accuracy)
+        better = accuracy > at.selected_accuracy + SAME_ACCURACY
+        cheaper = (acs, -accuracy) <= (at.selected_acs, -at.selected_accuracy)
+        if in_window and not (better or cheaper):
+            return
+        at.selected_accuracy, at.selected_acs = accuracy, acs
         at.in_window, at.selected = in_window, len(self._history) - 1
         self._best = {k: v.detach().clone() for k, v in self._network.state_dict().items()}
 

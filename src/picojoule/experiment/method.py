@@ -73,6 +73,10 @@ class Method:
         """The options by name, as chosen."""
         return {f.name: getattr(self, f.name) for f in self.known_options()}
 
+    def reads(self) -> dict[str, Any]:
+        """What the files hold that options name, as far as it decides the result."""
+        return {}
+
     def label(self) -> str:
         """The name, and the options that differ from their defaults."""
         defaults = {f.name: f.default for f in self.known_options() if f.default is not MISSING}

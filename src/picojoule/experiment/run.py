@@ -7,7 +7,7 @@ import torch
 
 from picojoule.data import intensities
 from picojoule.errors import BadInput
-from picojoule.exchange.archive import load_model, save_model
+from picojoule.exchange.archive import load_model, read_notes, save_model
 from picojoule.execution import fused
 from picojoule.experiment.distributed import barrier, rank
 from picojoule.experiment.evaluate import calibration_batches, evaluate
@@ -15,6 +15,7 @@ from picojoule.experiment.job import Job
 from picojoule.experiment.loop import CHECKPOINT_FILE, Trainer, seed_everything
 from picojoule.experiment.progress import Progressbar
 from picojoule.experiment.record import Record, energy_fields, provenance
+from picojoule.experiment.start import digest_of, take_weights
 from picojoule.files import write_text
 from picojoule.graph import observe
 from picojoule.networks import Network
@@ -63,6 +64,8 @@ def _deploy(job: Job, parent: Record | None, bar: Progressbar) -> tuple[Network,
     else:
         seed_everything(job.seed)
         network = job.method.build(job.definition).to(setting.device)
+        if job.start is not None:
+            take_weights(network, job.start)
         if setting.training.channels_last:
             network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         network, history, trained = Trainer(job, network, bar).run()
@@ -94,6 +97,7 @@ def _record(job: Job, network: Network) -> Record:
         "readout": definition.readout,
         "strength": getattr(method, "strength", None),
         "options": method.options(),
+        "reads": method.reads(),
         "parent": method.parent,
         "hardware": method.hardware,
         "split": "test",
@@ -102,6 +106,7 @@ def _record(job: Job, network: Network) -> Record:
         "validation_acs": float(validation.counts.total("acs")),
         **energy_fields(report),
         "config": setting.training.as_json(),
+        "started_from": job.start and {"digest": digest_of(job.start), "notes": read_notes(job.start)},
         "run": job.name,
         "model": str(job.folder / MODEL_FILE),
         "cite": [*method.cite, data.citation],

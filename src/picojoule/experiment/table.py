@@ -17,6 +17,7 @@ from picojoule.experiment.method import Method, Progress
 from picojoule.experiment.record import Record, provenance, read_lines, write_records
 from picojoule.experiment.run import run
 from picojoule.experiment.selection import mark_chosen
+from picojoule.experiment.start import take_weights
 from picojoule.files import sweep, writable_folder
 from picojoule.graph import observe
 from picojoule.kernels.native.library import status
@@ -56,7 +57,7 @@ def run_table(
     for method in methods:  # what cannot be built fails before anything is written
         if method.parent is None:
             method.phases(training.epochs or 1)
-            _try(method, setting)
+            _try(method, setting, seeds)
     if (training.batch_size or 0) < 2 * processes_asked():
         raise BadInput(f"expected --batch-size of at least 2 per process, got {training.batch_size}")
     _check_tools(training, device)
@@ -72,13 +73,16 @@ def run_table(
         leave_processes()
 
 
-def _try(method: Method, setting: Setting) -> None:
+def _try(method: Method, setting: Setting, seeds: tuple[int, ...]) -> None:
     """One step of training on two images that changes nothing. Raises BadInput for what cannot work."""
     data = setting.data
     if data.timesteps and setting.training.augment == "crop-flip":
         raise BadInput(f"{data.name} holds events over time, which --augment crop-flip does not take; leave it out")
     with torch.random.fork_rng(devices=[]):
         network = method.build(setting.definition(method))
+        for start in dict.fromkeys(Job(setting, method, seed).start for seed in seeds):
+            if start is not None:
+                take_weights(network, start)
         if method.observes:
             x, y = batch_of(data.train, torch.arange(2), data.scale, torch.device("cpu"))
             output, activity = fused(observe(network, x, data.inputs), pools=not method.keeps_trains())(x)
@@ -109,6 +113,7 @@ def _of_this_table(path: Path, setting: Setting) -> list[Record]:
         "encoder",
         "readout",
         "epochs",
+        "start",
         "lr",
         "batch_size",
         "augment",

@@ -56,6 +56,9 @@ class Combined(Method):
     def options(self) -> dict[str, Any]:
         return {f"{part.name}:{key}": value for part in self.parts for key, value in part.options().items()}
 
+    def reads(self) -> dict[str, Any]:
+        return {f"{part.name}:{key}": value for part in self.parts for key, value in part.reads().items()}
+
     def label(self) -> str:
         return "+".join(part.label() for part in self.parts)
 

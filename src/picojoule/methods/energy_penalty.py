@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -39,6 +39,9 @@ class EnergyPenalty(Penalised):
     @property
     def cite(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
         return (self.price_list.source,)
+
+    def reads(self) -> dict[str, Any]:
+        return {"prices": {name: str(price) for name, price in self.price_list.constants.items()}}
 
     def label(self) -> str:
         return super().label().replace(self.prices, self.price_list.name)

@@ -8,7 +8,7 @@ from picojoule.report.load import Record
 from picojoule.report.marks import in_order
 
 PLAIN = "plain"
-TRAINING = ("epochs", "lr", "batch_size", "augment", "precision", "compile", "save_membranes", "limit_train")
+TRAINING = ("epochs", "lr", "batch_size", "augment", "precision", "compile", "save_membranes", "limit_train", "start")
 NETWORK = ("T", "encoder", "readout", "pool", "neuron", "decay", "surrogate")
 TARGETS = ("target", "upper")  # options that are swept instead of the strength; the smaller, the stronger
 NOTHING = (None, False, "none")  # how a setting says that it is not used; older records do not name it
@@ -78,7 +78,7 @@ def shared_options(records: Sequence[Record]) -> dict[str, str]:
 def plain_of(run: Record, records: Iterable[Record]) -> Record | None:
     """The unpenalised run of the same seed, dataset, network, surrogate and training; of several the most alike."""
     same = ("dataset", "network", "seed")
-    trained = ("epochs", "lr", "batch_size", "augment", "limit_train")
+    trained = ("epochs", "lr", "batch_size", "augment", "limit_train", "start")
     plains = [
         plain
         for plain in records
