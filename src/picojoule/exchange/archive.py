@@ -22,13 +22,16 @@ from picojoule.files import replacing
 from picojoule.layers import (
     AddTime,
     Bernoulli,
+    Crop2d,
     Frames,
     Latency,
     LogLatency,
     MeanReadout,
     MembraneReadout,
+    Permute,
     QuantisedReLU,
     Repeat,
+    Reshape,
     SpikeCount,
     Timewise,
 )
@@ -48,6 +51,8 @@ _CONV = (
     "padding_mode",
 )
 _NORM = ("num_features", "eps", "momentum", "affine", "track_running_stats")
+_MAX_POOL = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
+_AVERAGE_POOL = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad")
 _LIF = ("v_reset", "v_initial", "max_events")
 _LAYERS: dict[type[nn.Module], tuple[str, ...]] = {
     nn.Linear: ("in_features", "out_features"),
@@ -59,10 +64,26 @@ _LAYERS: dict[type[nn.Module], tuple[str, ...]] = {
     nn.ConvTranspose3d: (*_CONV, "output_padding"),
     nn.BatchNorm1d: _NORM,
     nn.BatchNorm2d: _NORM,
-    nn.MaxPool2d: ("kernel_size", "stride", "padding", "dilation", "ceil_mode"),
-    nn.AvgPool2d: ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override"),
+    nn.BatchNorm3d: _NORM,
+    nn.MaxPool1d: _MAX_POOL,
+    nn.MaxPool2d: _MAX_POOL,
+    nn.AvgPool1d: _AVERAGE_POOL,
+    nn.AvgPool2d: (*_AVERAGE_POOL, "divisor_override"),
+    nn.AdaptiveAvgPool1d: ("output_size",),
+    nn.AdaptiveAvgPool2d: ("output_size",),
+    nn.AdaptiveMaxPool1d: ("output_size",),
+    nn.AdaptiveMaxPool2d: ("output_size",),
+    nn.ZeroPad1d: ("padding",),
+    nn.ZeroPad2d: ("padding",),
+    nn.Upsample: ("size", "scale_factor", "mode", "align_corners"),
+    Crop2d: ("left", "right", "top", "bottom"),
+    Permute: ("dims",),
+    Reshape: ("shape",),
     nn.Flatten: ("start_dim", "end_dim"),
     nn.ReLU: (),
+    nn.ReLU6: (),
+    nn.LeakyReLU: ("negative_slope",),
+    nn.Softmax: ("dim",),
     nn.Identity: (),
     AddTime: (),
     Repeat: ("timesteps",),
@@ -189,6 +210,8 @@ def build_layer(described: dict[str, Any]) -> nn.Module:
     for part in ("layer", "neuron"):
         if part in described:
             arguments[part] = build_layer(described[part])
+    if kind in (Permute, Reshape):
+        return kind(*next(iter(arguments.values())))
     return kind(**arguments)
 
 

@@ -15,7 +15,17 @@ from torch import fx, nn
 from picojoule.graph.linear import LINEAR_FUNCTIONS, LINEAR_MODULES, PRODUCTS
 from picojoule.graph.trace import module_of
 from picojoule.kinds import Events, Kind, Values
-from picojoule.layers import AddTime, Frames, MeanReadout, MembraneReadout, Repeat, SpikeCount
+from picojoule.layers import (
+    AddTime,
+    Crop2d,
+    Frames,
+    MeanReadout,
+    MembraneReadout,
+    Permute,
+    Repeat,
+    Reshape,
+    SpikeCount,
+)
 
 Rule = Callable[[fx.Node, nn.Module | None, list[Kind]], Kind]
 
@@ -241,6 +251,7 @@ _AVERAGE_POOLS: dict[Any, int] = {
 
 def _table() -> dict[Any, Rule]:
     keep: list[Any] = [nn.Identity, nn.Flatten, nn.Unflatten, AddTime, Repeat, Frames, nn.PixelShuffle]
+    keep += [Permute, Reshape, Crop2d]
     keep += [nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, F.dropout, F.dropout2d]
     keep += [nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, F.max_pool1d, F.max_pool2d, F.max_pool3d]
     keep += [nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, F.adaptive_max_pool1d, F.adaptive_max_pool2d]
