@@ -173,6 +173,19 @@ def test_configuration_file_sets_and_the_command_line_wins(command, tmp_path):
     assert only_object(again)["records"] == records, "finished runs are read back"
 
 
+def test_a_typed_option_leaves_the_others_of_the_file(command, tmp_path):
+    (tmp_path / "run.toml").write_text(
+        "network = 'mlp'\nepochs = 1\nlimit_train = 100\n[option]\ndecay = 0.25\nsurrogate = 'arctan'\n"
+        "'plain:neuron' = 'cuba-lif'\n"
+    )
+    for typed in (("--option.surrogate", "sigmoid"), ("--option.surrogate=sigmoid",)):
+        out = tmp_path / str(len(typed))
+        said = command("train", "plain", "--config", "run.toml", *typed, "--json", "--out", out)
+        (record,) = only_object(said)["records"]
+        found = {name: record["options"][name] for name in ("decay", "surrogate", "neuron")}
+        assert found == {"decay": 0.25, "surrogate": "sigmoid", "neuron": "cuba-lif"}
+
+
 def test_an_option_for_one_method_of_the_table(command):
     said = command(
         "compare", "--methods", "plain,synaptic-penalty", *QUICK, "--network", "mlp", "--out", "results", "--json",

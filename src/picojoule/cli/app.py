@@ -73,11 +73,15 @@ def _with_config(arguments: list[str]) -> list[str]:
     if not path.is_file():
         raise BadInput(f"there is no configuration file {path}")
     try:
-        tomllib.loads(path.read_text())
+        options = tomllib.loads(path.read_text()).get("option", {})
     except (OSError, ValueError) as error:
         raise BadInput(f"{path} is no readable TOML file: {error}") from None
     app.config = (Toml(path, root_keys=(), use_commands_as_keys=False),)
-    return arguments[:at] + arguments[at + 2 :]
+    arguments = arguments[:at] + arguments[at + 2 :]
+    typed = {part.split("=")[0] for part in arguments}
+    options = options if isinstance(options, dict) else {}  # a wrong type is the parser's to refuse
+    # any typed option would hide all of the file's
+    return arguments + [f"--option.{k}={v}" for k, v in options.items() if f"--option.{k}" not in typed]
 
 
 def _complain(sentence: str, code: int) -> int:
