@@ -140,6 +140,7 @@ CASES: dict[str, tuple[nn.Module, ...]] = {
     "Softmax": (nn.Conv2d(4, 2, 3), nn.Softmax(1)),
     "Flatten": (AddTime(), nn.Flatten(2, 3)),
     "ReLU": (AddTime(), Timewise(nn.BatchNorm2d(4)), nn.ReLU()),
+    "Dropout": (AddTime(), Timewise(nn.Dropout(0.3))),
     "Identity": (AddTime(), nn.Identity()),
     "AddTime": (AddTime(),),
     "Repeat": (AddTime(), Repeat(7)),
@@ -312,7 +313,7 @@ def triangle(u: torch.Tensor, *, width: float = 1.0) -> torch.Tensor:
     [
         ((AddTime(), nn.Flatten(2), nn.Linear(256, 3), nn.Tanh()), "Tanh"),
         ((AddTime(), Timewise(OwnLayer(8, 3))), "OwnLayer"),
-        ((AddTime(), Timewise(nn.Dropout(0.1))), "Dropout"),
+        ((AddTime(), Timewise(nn.AlphaDropout(0.1))), "AlphaDropout"),
         ((AddTime(), Doubling()), "mul"),
         (after_events(LIF(surrogate=lambda u: u)), "surrogate"),
         (after_events(LIF(surrogate=partial(torch.full_like, fill_value=1.0))), "surrogate"),

@@ -3,7 +3,7 @@ import torch
 from torch.nn.functional import pad
 
 from picojoule.errors import BadInput
-from picojoule.experiment.augment import crop_and_flip
+from picojoule.experiment.augment import crop_and_flip, rotate_shift_and_flip
 
 
 def _generator(seed: int = 0) -> torch.Generator:
@@ -79,3 +79,50 @@ def test_what_is_no_batch_of_images(shape):
 def test_negative_padding():
     with pytest.raises(BadInput, match="expected padding >= 0, got -1"):
         crop_and_flip(torch.zeros(2, 3, 8, 8), _generator(), -1)
+
+
+def test_rotation_without_angle_and_shift_only_mirrors():
+    x = torch.rand(64, 3, 6, 9, generator=_generator(1))
+    y = rotate_shift_and_flip(x, _generator(), degrees=0, share=0)
+    mirrored = [bool(torch.isclose(b, a.flip(2), atol=1e-5).all()) for a, b in zip(x, y, strict=True)]
+    same = [bool(torch.isclose(b, a, atol=1e-5).all()) for a, b in zip(x, y, strict=True)]
+    assert all(a != b for a, b in zip(mirrored, same, strict=True)) and 16 < sum(mirrored) < 48
+
+
+def test_a_turned_image_is_turned_by_no_more_than_asked():
+    """A bright dot on a ring moves along the ring; its angle is uniform within the range."""
+    x = torch.zeros(2000, 1, 41, 41)
+    x[:, :, 18:23, 33:38] = 1  # at 15 pixels to the right of the centre
+    y = rotate_shift_and_flip(x, _generator(2), degrees=15, share=0)[:, 0]
+    rows, columns = torch.meshgrid(torch.arange(41.0) - 20, torch.arange(41.0) - 20, indexing="ij")
+    mass = y.sum((1, 2))
+    down, right = (y * rows).sum((1, 2)) / mass, (y * columns).sum((1, 2)) / mass
+    angles = torch.rad2deg(torch.atan2(down, right.abs()))
+    torch.testing.assert_close(torch.hypot(down, right), torch.full((2000,), 15.0), rtol=0.02, atol=0)
+    assert angles.abs().max() < 15.5 and abs(float(angles.mean())) < 0.8
+    assert float(angles.std()) == pytest.approx(15 / 3**0.5, rel=0.06)
+    assert 0.45 < float((right < 0).float().mean()) < 0.55
+
+
+def test_shifts_are_within_the_share_of_each_side():
+    x = torch.zeros(2000, 1, 40, 20)
+    x[:, :, 18:22, 8:12] = 1
+    y = rotate_shift_and_flip(x, _generator(3), degrees=0, share=0.1)[:, 0]
+    mass = y.sum((1, 2))
+    down = (y * (torch.arange(40.0) - 19.5)[:, None]).sum((1, 2)) / mass
+    right = (y * (torch.arange(20.0) - 9.5)).sum((1, 2)) / mass
+    assert down.abs().max() <= 4.01 and right.abs().max() <= 2.01
+    assert float(down.std()) == pytest.approx(4 / 3**0.5, rel=0.06)
+    assert float(right.std()) == pytest.approx(2 / 3**0.5, rel=0.06)
+
+
+def test_the_generator_decides_about_rotation_too():
+    x = torch.rand(4, 1, 8, 8)
+    assert torch.equal(rotate_shift_and_flip(x, _generator(5)), rotate_shift_and_flip(x, _generator(5)))
+    assert not torch.equal(rotate_shift_and_flip(x, _generator(5)), rotate_shift_and_flip(x, _generator(6)))
+
+
+@pytest.mark.parametrize("x", [torch.zeros(2, 8, 8), torch.zeros(2, 3, 8, 8, dtype=torch.uint8)])
+def test_rotation_refuses_other_tensors(x):
+    with pytest.raises(BadInput):
+        rotate_shift_and_flip(x, _generator())

@@ -175,5 +175,5 @@ def test_an_option_that_nobody_has_is_refused(names, options, hint):
 
 @pytest.mark.parametrize("options", [{"p": "two"}, {"p": "1.5"}, {"decay": ""}])
 def test_an_option_that_is_no_number_is_refused(options):
-    with pytest.raises(BadInput, match="expected a number for option"):
+    with pytest.raises(BadInput, match="expected a (whole )?number for option"):
         make("synaptic-penalty", None, options)

@@ -31,7 +31,7 @@ def test_a_depth_or_width_out_of_bounds(name):
 def test_unknown_names(name):
     with pytest.raises(BadInput) as error:
         check_network(name)
-    known = "known: mlp, small-cnn, cnn7, vgg11, resnet18, resnet20, spiking-rnn, mlp-DxW"
+    known = "known: mlp, small-cnn, cnn7, vgg11, vgg16, vgg16-4096, resnet18, resnet20, spiking-rnn, mlp-DxW"
     assert str(error.value).startswith(f"unknown network {name!r}") and known in str(error.value)
 
 

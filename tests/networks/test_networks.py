@@ -14,12 +14,12 @@ from picojoule.neurons import IAF, LIF
 
 SHAPE = (1, 8, 8)
 SHALLOW = ("mlp", "small-cnn", "cnn7", "spiking-rnn", "mlp-3x40")
-DEEP = ("vgg11", "resnet18", "resnet20")
+DEEP = ("vgg11", "vgg16", "vgg16-4096", "resnet18", "resnet20")
 
 
 def _shape(name: str) -> tuple[int, int, int]:
     """The smallest images that the tests show a network."""
-    return (1, 32, 32) if name == "vgg11" else SHAPE
+    return (1, 32, 32) if name.startswith("vgg") else SHAPE
 
 
 def _build(name="small-cnn", activation: Activation = LIF, shape=None, **settings):

@@ -70,7 +70,10 @@ def test_average_pooling_costs_vgg_more():
 
 @pytest.mark.parametrize(
     "name, parameters",
-    [("vgg11", 9_228_362), ("resnet18", 11_173_962), ("resnet20", 272_474)],
+    [
+        *[("vgg11", 9_228_362), ("resnet18", 11_173_962), ("resnet20", 272_474)],
+        *[("vgg16", 14_987_210), ("vgg16-4096", 33_642_442)],
+    ],
 )
 def test_number_of_parameters(name, parameters):
     assert sum(p.numel() for p in _build(name).parameters()) == parameters
@@ -195,3 +198,17 @@ def test_every_weight_has_a_gradient(name):
 def test_images_too_small_for_vgg(side, poolings):
     with pytest.raises(BadInput, match=f"an image side of {side} pixels is too small for {poolings} poolings by 2"):
         _build("vgg11", side=side)
+
+
+@pytest.mark.parametrize("name, hidden", [("vgg16", 1), ("vgg16-4096", 2)])
+def test_dropout_is_a_share_of_the_published_rates(name, hidden):
+    network = build(Definition(name, (3, 32, 32), 10, pool="avg", dropout=0.5), nn.ReLU)
+    rates = [m.p for m in network.modules() if isinstance(m, nn.Dropout)]
+    assert rates == pytest.approx([0.15] + [0.2] * 10 + [0.25] * (1 + hidden))
+    assert not any(isinstance(m, nn.Dropout) for m in build(Definition(name, (3, 32, 32), 10), nn.ReLU).modules())
+
+
+@pytest.mark.parametrize("name, dropout", [("vgg11", 0.5), ("vgg16", 1.5), ("vgg16", -0.1)])
+def test_dropout_is_refused_where_it_means_nothing(name, dropout):
+    with pytest.raises(BadInput, match="dropout"):
+        build(Definition(name, (3, 32, 32), 10, dropout=dropout), nn.ReLU)

@@ -85,6 +85,7 @@ _LAYERS: dict[type[nn.Module], tuple[str, ...]] = {
     nn.LeakyReLU: ("negative_slope",),
     nn.Softmax: ("dim",),
     nn.Identity: (),
+    nn.Dropout: ("p",),
     AddTime: (),
     Repeat: ("timesteps",),
     Bernoulli: ("timesteps", "seed"),

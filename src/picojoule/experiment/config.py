@@ -10,7 +10,9 @@ from picojoule.networks import ENCODERS, POOLINGS, READOUTS, check_network
 
 PRECISIONS = ("fp32", "bf16", "auto")
 SAVED = ("fp32", "bf16")
-AUGMENTATIONS = ("none", "crop-flip")
+AUGMENTATIONS = ("none", "crop-flip", "rotate-shift-flip")
+OPTIMISERS = ("adam", "sgd")
+SCHEDULES = ("cosine", "one-cycle")
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,8 @@ class Training:
     Arguments:
         data: Dataset: digits (built in), mnist, fashion-mnist, cifar10, cifar10-fair, cifar10-holdout, nmnist.
         data_dir: Folder of the datasets; else $PICOJOULE_DATA, else the cache folder.
-        network: small-cnn, cnn7, vgg11, resnet18, resnet20, mlp, mlp-DxW (as mlp-5x128) or spiking-rnn.
+        network: small-cnn, cnn7, vgg11, vgg16, vgg16-4096, resnet18, resnet20, mlp, mlp-DxW (as mlp-5x128) or
+            spiking-rnn.
         timesteps: Time steps of the spiking networks; by default 1 for trained and 16 for converted ones, 20 for
             first-spike, and as many as the data have for events.
         pool: max or avg; avg when a method of the table needs it (ecc, synops-conversion), else max.
@@ -32,9 +35,14 @@ class Training:
         epochs: Passes over the training images; 60 for digits, else 10.
         start: Model file whose weights to start from, such as runs/a/runs/plain_seed-{seed}/model.safetensors, where
             {seed} stands for the seed of the run; by default weights are random.
-        lr: Learning rate of Adam, annealed to 0 by a cosine.
+        lr: Learning rate at the peak of the schedule.
+        optimiser: adam, or sgd (Nesterov momentum 0.9).
+        schedule: cosine (from lr to 0), or one-cycle (up to lr over the first 30 % of the steps, then the cosine).
+        weight_decay: L2 decay of the weights of layers.
+        dropout: Dropout of vgg16 and vgg16-4096, as a share of the published rates.
         batch_size: Images per step, over all processes; 64 for digits, else 128.
-        augment: none, or crop-flip (random crops after padding by 4, random mirror images); crop-flip for CIFAR-10.
+        augment: none, crop-flip (random crops after padding by 4, random mirror images; the default for CIFAR-10), or
+            rotate-shift-flip (by up to 15 degrees and 10 % of the side, random mirror images).
         precision: fp32, bf16 (autocast in training; evaluation is always float32), or auto: bf16 where the processor
             has AMX or the GPU bf16, else fp32. The record says which one ran.
         channels_last: Keep maps in channels-last memory order.
@@ -57,6 +65,10 @@ class Training:
     epochs: int | None = None
     start: str | None = None
     lr: float = 2e-3
+    optimiser: str = "adam"
+    schedule: str = "cosine"
+    weight_decay: float = 0.0
+    dropout: float = 0.0
     batch_size: int | None = None
     augment: str | None = None
     precision: str = "auto"
@@ -77,6 +89,8 @@ class Training:
             ("precision", self.precision, PRECISIONS),
             ("pooling", self.pool, POOLINGS),
             ("augmentation", self.augment, AUGMENTATIONS),
+            ("optimiser", self.optimiser, OPTIMISERS),
+            ("schedule", self.schedule, SCHEDULES),
             ("dtype of saved membranes", self.save_membranes, SAVED),
         ):
             if name is not None:
@@ -91,6 +105,8 @@ class Training:
                 raise BadInput(f"expected --{name.replace('_', '-')} of at least {least}, got {value}")
         if not 0 < self.lr < 1e30:
             raise BadInput(f"expected --lr above 0, got {self.lr}")
+        if not 0 <= self.weight_decay < 1:
+            raise BadInput(f"expected --weight-decay from 0 to 1, got {self.weight_decay}")
 
     def decided(self) -> "Training":
         """A copy in which what was left open has the dataset's default (digits are small and want more steps)."""

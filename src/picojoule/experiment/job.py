@@ -51,7 +51,7 @@ class Setting:
         if data.timesteps and t.timesteps not in (None, data.timesteps):
             raise BadInput(f"{data.name} has {data.timesteps} time steps, got --timesteps {t.timesteps}; leave it out")
         readout = t.readout or method.readout
-        wanted = Definition(t.network, data.input_shape, data.classes, 1, self.pool, encoder, readout)
+        wanted = Definition(t.network, data.input_shape, data.classes, 1, self.pool, encoder, readout, t.dropout)
         found = method.definition(wanted, data.timesteps or t.timesteps)
         if data.timesteps and found.encoder != "frames":
             raise BadInput(f"{method.name} takes images and {data.name} holds events over time; choose another method")

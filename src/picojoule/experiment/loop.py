@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from picojoule.data import intensities
 from picojoule.errors import FailedRun
 from picojoule.execution import fused, recomputed
-from picojoule.experiment.augment import crop_and_flip
+from picojoule.experiment.augment import AUGMENTATIONS
 from picojoule.experiment.checkpoint import load_checkpoint, save_checkpoint
 from picojoule.experiment.distributed import (
     any_process,
@@ -26,6 +26,7 @@ from picojoule.experiment.distributed import (
 from picojoule.experiment.evaluate import batch_of, evaluate
 from picojoule.experiment.job import Job
 from picojoule.experiment.method import Phase, Progress
+from picojoule.experiment.optimiser import SHARES, optimiser_for
 from picojoule.experiment.progress import Progressbar
 from picojoule.graph import observe
 from picojoule.kernels.saved import membranes_saved_in
@@ -88,7 +89,7 @@ class Trainer:
         observed = observe(network, example, self._data.inputs)
         self._observed = self._compiled(fused(observed, pools=not self._method.keeps_trains()))
         self._model = parallel(self._trained(self._observed), self._device)
-        self._optimiser = torch.optim.Adam(network.parameters(), training.lr)
+        self._optimiser = optimiser_for(network, training)
 
     def _trained(self, observed: nn.Module) -> nn.Module:
         """What training calls."""
@@ -129,7 +130,7 @@ class Trainer:
         if number and phase.start == "best":
             self._network.load_state_dict(self._best)
         if number:
-            self._optimiser = torch.optim.Adam(self._network.parameters(), self._training.lr)
+            self._optimiser = optimiser_for(self._network, self._training)
         self._at.best_accuracy, self._at.in_window = -1.0, False
         self._at.selected_accuracy, self._at.selected_acs = -1.0, math.inf
 
@@ -155,15 +156,15 @@ class Trainer:
 
     def _set_rate(self, phase: Phase, progress: Progress, steps: int) -> None:
         done = (progress.epoch * steps + self._at.step) / (phase.epochs * steps)
-        rate = self._training.lr * phase.lr_scale * (1 + math.cos(math.pi * done)) / 2
+        rate = self._training.lr * phase.lr_scale * SHARES[self._training.schedule](done)
         for group in self._optimiser.param_groups:
             group["lr"] = rate
 
     def _step(self, rows: Tensor, phase: Phase, progress: Progress) -> None:
         own = share_of(rows)
         x, y = batch_of(self._data.train, own, self._data.scale, self._device, self._training.channels_last)
-        if self._training.augment == "crop-flip":
-            x = crop_and_flip(x, self._chance(progress))
+        if self._training.augment in AUGMENTATIONS:
+            x = AUGMENTATIONS[self._training.augment](x, self._chance(progress))
         bf16 = self._training.precision == "bf16"
         with torch.autocast(self._device.type, torch.bfloat16, enabled=bf16):
             output = self._model(x)

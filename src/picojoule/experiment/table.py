@@ -23,7 +23,10 @@ from picojoule.graph import observe
 from picojoule.kernels.native.library import status
 from picojoule.pages import reuse_pages
 
-_BEFORE = {"compile": False, "augment": "none"}
+_BEFORE = {
+    **{"compile": False, "augment": "none", "optimiser": "adam", "schedule": "cosine"},
+    **{"weight_decay": 0.0, "dropout": 0.0},
+}
 """What records ran with that are older than the setting."""
 MakeMethod = Callable[[str], list[Method]]
 """The method of a name, once for every strength asked for."""
@@ -76,8 +79,8 @@ def run_table(
 def _try(method: Method, setting: Setting, seeds: tuple[int, ...]) -> None:
     """One step of training on two images that changes nothing. Raises BadInput for what cannot work."""
     data = setting.data
-    if data.timesteps and setting.training.augment == "crop-flip":
-        raise BadInput(f"{data.name} holds events over time, which --augment crop-flip does not take; leave it out")
+    if data.timesteps and setting.training.augment != "none":
+        raise BadInput(f"{data.name} holds events over time, which no --augment takes; leave it out")
     with torch.random.fork_rng(devices=[]):
         network = method.build(setting.definition(method))
         for start in dict.fromkeys(Job(setting, method, seed).start for seed in seeds):
@@ -115,6 +118,10 @@ def _of_this_table(path: Path, setting: Setting) -> list[Record]:
         "epochs",
         "start",
         "lr",
+        "optimiser",
+        "schedule",
+        "weight_decay",
+        "dropout",
         "batch_size",
         "augment",
         "precision",

@@ -94,4 +94,5 @@ def _parsed(field: str, text: str, kind: Any) -> Any:
     try:
         return {"int": int, "float": float}.get(name, str)(text)
     except ValueError:
-        raise BadInput(f"expected a number for option {field}, got {text!r}") from None
+        wanted = "whole number" if name == "int" else "number"
+        raise BadInput(f"expected a {wanted} for option {field}, got {text!r}") from None

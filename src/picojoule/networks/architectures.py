@@ -9,20 +9,22 @@ from picojoule.cells import SpikingRNN
 from picojoule.errors import BadInput, unknown_name
 from picojoule.layers import Timewise
 from picojoule.networks.cnn7 import cnn7
-from picojoule.networks.definition import ENCODERS, POOLINGS, READOUTS, Definition, check_network
+from picojoule.networks.definition import DROPOUT, ENCODERS, POOLINGS, READOUTS, Definition, check_network
 from picojoule.networks.mlp import deep_mlp, mlp
 from picojoule.networks.network import Network
 from picojoule.networks.parts import Activation
 from picojoule.networks.resnet import ResidualBlock, resnet18, resnet20
 from picojoule.networks.small_cnn import small_cnn
 from picojoule.networks.spiking_rnn import spiking_rnn
-from picojoule.networks.vgg import vgg11
+from picojoule.networks.vgg import vgg
 
 _BODIES: dict[str, Callable[[Definition, Activation], list[nn.Module]]] = {
     "mlp": mlp,
     "small-cnn": small_cnn,
     "cnn7": cnn7,
-    "vgg11": vgg11,
+    "vgg11": vgg,
+    "vgg16": vgg,
+    "vgg16-4096": vgg,
     "resnet18": resnet18,
     "resnet20": resnet20,
     "spiking-rnn": spiking_rnn,
@@ -45,6 +47,10 @@ def build(definition: Definition, activation: Activation) -> Network:
             raise unknown_name(what, name, list(known))
     if d.timesteps < 1:
         raise BadInput(f"expected timesteps >= 1, got {d.timesteps}")
+    if d.dropout and d.name not in DROPOUT:
+        raise BadInput(f"expected no dropout, which only {' and '.join(DROPOUT)} have, got {d.dropout:g} for {d.name}")
+    if not 0 <= d.dropout <= 1:
+        raise BadInput(f"expected dropout from 0 to 1 (a share of the published rates), got {d.dropout}")
     body = _BODIES.get(d.name, deep_mlp)
     shape = (d.timesteps, *d.input_shape) if d.encoder == "frames" else d.input_shape
     return Network(nn.Sequential(_named(body(d, activation))), shape, d.classes)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from picojoule.errors import BadInput, unknown_name
 
-NETWORKS = ("mlp", "small-cnn", "cnn7", "vgg11", "resnet18", "resnet20", "spiking-rnn")
+NETWORKS = ("mlp", "small-cnn", "cnn7", "vgg11", "vgg16", "vgg16-4096", "resnet18", "resnet20", "spiking-rnn")
+DROPOUT = ("vgg16", "vgg16-4096")
 POOLINGS = ("max", "avg")
 ENCODERS = ("constant-current", "direct", "bernoulli", "latency", "latency-early", "latency-log", "frames")
 READOUTS = ("mean", "spike-count", "last-membrane", "max-membrane")
@@ -23,7 +24,7 @@ class Definition:
     `encoder`: "constant-current" computes the first layer once and repeats its current, "direct" repeats the
     image; "bernoulli", "latency", "latency-early" and "latency-log" turn pixels into events; "frames" takes images
     that are events over time already, `[B, T, C, H, W]` with T = `timesteps`. `readout`: how class scores follow from
-    time. ResNets have no pooling that `pool` could choose.
+    time. ResNets have no pooling that `pool` could choose. `dropout`: a share of the published rates, for DROPOUT.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Definition:
     pool: str = "max"
     encoder: str = "constant-current"
     readout: str = "mean"
+    dropout: float = 0.0
 
 
 def check_network(name: str) -> None:

@@ -8,10 +8,13 @@ from picojoule.report.load import Record
 from picojoule.report.marks import in_order
 
 PLAIN = "plain"
-TRAINING = ("epochs", "lr", "batch_size", "augment", "precision", "compile", "save_membranes", "limit_train", "start")
+_LEARNING = ("epochs", "lr", "optimiser", "schedule", "weight_decay", "dropout", "batch_size", "augment")
+_ALIKE = (*_LEARNING, "limit_train", "start")  # what a penalised run shares with the plain one it is held against
+TRAINING = (*_ALIKE, "precision", "compile", "save_membranes")
 NETWORK = ("T", "encoder", "readout", "pool", "neuron", "decay", "surrogate")
 TARGETS = ("target", "upper")  # options that are swept instead of the strength; the smaller, the stronger
-NOTHING = (None, False, "none")  # how a setting says that it is not used; older records do not name it
+NOTHING = (None, False, "none", "adam", "cosine")
+"""How a setting says that it is not used, or what older records, which do not name it, ran with."""
 
 
 class Variant(NamedTuple):
@@ -78,14 +81,13 @@ def shared_options(records: Sequence[Record]) -> dict[str, str]:
 def plain_of(run: Record, records: Iterable[Record]) -> Record | None:
     """The unpenalised run of the same seed, dataset, network, surrogate and training; of several the most alike."""
     same = ("dataset", "network", "seed")
-    trained = ("epochs", "lr", "batch_size", "augment", "limit_train", "start")
     plains = [
         plain
         for plain in records
         if plain["method"] == PLAIN
         and all(plain.get(key) == run.get(key) for key in same)
         and _agree(setting(plain, "surrogate"), setting(run, "surrogate"))
-        and all(setting(plain, key) == setting(run, key) for key in trained)
+        and all(setting(plain, key) == setting(run, key) for key in _ALIKE)
     ]
     keys = (*NETWORK, *TRAINING)
     return max(reversed(plains), key=lambda p: sum(setting(p, k) == setting(run, k) for k in keys), default=None)
