@@ -34,7 +34,7 @@ def test_shares_of_the_rate():
     assert [one_cycle(d) for d in (0, 0.15, 0.3, 0.65, 1)] == pytest.approx([0.04, 0.52, 1, 0.5, 0])
 
 
-@pytest.mark.parametrize("bad", [{"optimiser": "adm"}, {"schedule": "step"}, {"weight_decay": -1}, {"augment": "x"}])
+@pytest.mark.parametrize("bad", [{"optimiser": "adm"}, {"lr_schedule": "step"}, {"weight_decay": -1}, {"augment": "x"}])
 def test_bad_settings_are_refused(bad):
     with pytest.raises(BadInput):
         Training(**bad)

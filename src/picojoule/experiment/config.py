@@ -37,7 +37,7 @@ class Training:
             {seed} stands for the seed of the run; by default weights are random.
         lr: Learning rate at the peak of the schedule.
         optimiser: adam, or sgd (Nesterov momentum 0.9).
-        schedule: cosine (from lr to 0), or one-cycle (up to lr over the first 30 % of the steps, then the cosine).
+        lr_schedule: cosine (from lr to 0), or one-cycle (up to lr over the first 30 % of the steps, then the cosine).
         weight_decay: L2 decay of the weights of layers.
         dropout: Dropout of vgg16 and vgg16-4096, as a share of the published rates.
         batch_size: Images per step, over all processes; 64 for digits, else 128.
@@ -66,7 +66,7 @@ class Training:
     start: str | None = None
     lr: float = 2e-3
     optimiser: str = "adam"
-    schedule: str = "cosine"
+    lr_schedule: str = "cosine"
     weight_decay: float = 0.0
     dropout: float = 0.0
     batch_size: int | None = None
@@ -90,7 +90,7 @@ class Training:
             ("pooling", self.pool, POOLINGS),
             ("augmentation", self.augment, AUGMENTATIONS),
             ("optimiser", self.optimiser, OPTIMISERS),
-            ("schedule", self.schedule, SCHEDULES),
+            ("schedule of the learning rate", self.lr_schedule, SCHEDULES),
             ("dtype of saved membranes", self.save_membranes, SAVED),
         ):
             if name is not None:

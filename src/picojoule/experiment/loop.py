@@ -156,7 +156,7 @@ class Trainer:
 
     def _set_rate(self, phase: Phase, progress: Progress, steps: int) -> None:
         done = (progress.epoch * steps + self._at.step) / (phase.epochs * steps)
-        rate = self._training.lr * phase.lr_scale * SHARES[self._training.schedule](done)
+        rate = self._training.lr * phase.lr_scale * SHARES[self._training.lr_schedule](done)
         for group in self._optimiser.param_groups:
             group["lr"] = rate
 

@@ -24,7 +24,7 @@ from picojoule.kernels.native.library import status
 from picojoule.pages import reuse_pages
 
 _BEFORE = {
-    **{"compile": False, "augment": "none", "optimiser": "adam", "schedule": "cosine"},
+    **{"compile": False, "augment": "none", "optimiser": "adam", "lr_schedule": "cosine"},
     **{"weight_decay": 0.0, "dropout": 0.0},
 }
 """What records ran with that are older than the setting."""
@@ -119,7 +119,7 @@ def _of_this_table(path: Path, setting: Setting) -> list[Record]:
         "start",
         "lr",
         "optimiser",
-        "schedule",
+        "lr_schedule",
         "weight_decay",
         "dropout",
         "batch_size",

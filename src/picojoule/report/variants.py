@@ -8,7 +8,7 @@ from picojoule.report.load import Record
 from picojoule.report.marks import in_order
 
 PLAIN = "plain"
-_LEARNING = ("epochs", "lr", "optimiser", "schedule", "weight_decay", "dropout", "batch_size", "augment")
+_LEARNING = ("epochs", "lr", "optimiser", "lr_schedule", "weight_decay", "dropout", "batch_size", "augment")
 _ALIKE = (*_LEARNING, "limit_train", "start")  # what a penalised run shares with the plain one it is held against
 TRAINING = (*_ALIKE, "precision", "compile", "save_membranes")
 NETWORK = ("T", "encoder", "readout", "pool", "neuron", "decay", "surrogate")
