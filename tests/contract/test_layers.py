@@ -16,6 +16,7 @@ SOURCE = Path(picojoule.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 LAYERS = (
     "experiment",
+    "conversion",
     "exchange",
     "energy",
     "execution",

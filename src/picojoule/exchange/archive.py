@@ -23,6 +23,7 @@ from picojoule.layers import (
     AddTime,
     Bernoulli,
     Crop2d,
+    EvenRate,
     Frames,
     Latency,
     LogLatency,
@@ -32,11 +33,15 @@ from picojoule.layers import (
     QuantisedReLU,
     Repeat,
     Reshape,
+    Scale,
+    Shift,
     SpikeCount,
+    SpikingMaxPool1d,
+    SpikingMaxPool2d,
     Timewise,
 )
 from picojoule.networks import Network
-from picojoule.neurons import IAF, LIF, CubaLIF, surrogate
+from picojoule.neurons import IAF, LIF, CubaLIF, SignedIAF, surrogate
 
 VERSION = 1
 
@@ -92,10 +97,16 @@ _LAYERS: dict[type[nn.Module], tuple[str, ...]] = {
     Latency: ("timesteps", "floor", "span"),
     LogLatency: ("timesteps", "tau", "threshold"),
     Frames: ("timesteps",),
+    EvenRate: ("timesteps",),
     MeanReadout: (),
     SpikeCount: (),
     MembraneReadout: ("decay", "read"),
     QuantisedReLU: ("scale", "levels"),
+    Scale: (),
+    Shift: (),
+    SpikingMaxPool1d: _MAX_POOL,
+    SpikingMaxPool2d: _MAX_POOL,
+    SignedIAF: ("threshold", "v_initial"),
     IAF: _LIF,
     LIF: _LIF,
     CubaLIF: _LIF,
@@ -103,7 +114,12 @@ _LAYERS: dict[type[nn.Module], tuple[str, ...]] = {
     Timewise: (),
 }
 _BY_NAME = {layer.__name__: layer for layer in _LAYERS}
-_FUNCTIONS: dict[str, Callable[..., Any]] = {"add": operator.add, "cat": torch.cat, "flatten": torch.flatten}
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "add": operator.add,
+    "sub": operator.sub,
+    "cat": torch.cat,
+    "flatten": torch.flatten,
+}
 
 
 def save_model(network: Network, path: Path | str, notes: dict[str, Any] | None = None) -> None:
@@ -183,6 +199,8 @@ def describe_layer(layer: nn.Module, name: str) -> dict[str, Any]:
     described: dict[str, Any] = {"type": type(layer).__name__, "arguments": arguments}
     if isinstance(layer, nn.Linear) or "kernel_size" in arguments and "groups" in arguments:
         arguments["bias"] = layer.bias is not None
+    if isinstance(layer, Scale | Shift):
+        arguments["shape"] = (layer.factor if isinstance(layer, Scale) else layer.offset).shape
     if isinstance(layer, LIF):
         arguments |= {"threshold": float(layer.threshold), "learn_threshold": layer.threshold_log is not None}
         if not isinstance(layer, IAF):
@@ -213,6 +231,8 @@ def build_layer(described: dict[str, Any]) -> nn.Module:
             arguments[part] = build_layer(described[part])
     if kind in (Permute, Reshape):
         return kind(*next(iter(arguments.values())))
+    if kind in (Scale, Shift):
+        return kind(torch.ones(arguments["shape"]))
     return kind(**arguments)
 
 

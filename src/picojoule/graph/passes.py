@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from itertools import count
 
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
@@ -69,3 +70,25 @@ def recompiled(graph: fx.GraphModule) -> fx.GraphModule:
     graph.graph.lint()
     graph.recompile()
     return graph
+
+
+def insert_before(graph: fx.GraphModule, user: fx.Node, source: fx.Node, name: str, layer: nn.Module) -> fx.Node:
+    """Call `layer`, under `name`, on what `source` yields; of its users only `user` reads the result instead."""
+    graph.add_submodule(name, layer)
+    with graph.graph.inserting_before(user):
+        new = graph.graph.call_module(name, (source,))
+    user.replace_input_with(source, new)
+    return new
+
+
+def bypass(graph: fx.GraphModule, node: fx.Node) -> None:
+    """Take out a call with one input: its users read the input instead."""
+    node.replace_all_uses_with(node.all_input_nodes[0])
+    graph.graph.erase_node(node)
+
+
+def unused_name(graph: fx.GraphModule, wanted: str) -> str:
+    """`wanted`, or with the first number behind it that makes it a name no module has."""
+    taken = {name for name, _ in graph.named_modules()}
+    numbered = (f"{wanted}_{k}" for k in count(2))
+    return wanted if wanted not in taken else next(name for name in numbered if name not in taken)

@@ -24,7 +24,11 @@ from picojoule.layers import (
     Permute,
     Repeat,
     Reshape,
+    Scale,
+    Shift,
     SpikeCount,
+    SpikingMaxPool1d,
+    SpikingMaxPool2d,
 )
 
 Rule = Callable[[fx.Node, nn.Module | None, list[Kind]], Kind]
@@ -163,6 +167,14 @@ def _multiply(node: fx.Node, module: nn.Module | None, kinds: list[Kind]) -> Kin
     return Events(a.quantum * b.quantum, a.signed or b.signed, most)
 
 
+def _scaled(node: fx.Node, module: nn.Module | None, kinds: list[Kind]) -> Kind:
+    if isinstance(kinds[0], Values):
+        return kinds[0]
+    assert isinstance(module, Scale)
+    factor = float(module.factor) if module.factor.dim() == 0 else 0.0
+    return kinds[0].scaled(factor) if factor else Values("events of every channel were scaled by a factor of its own")
+
+
 def _negate(node: fx.Node, module: nn.Module | None, kinds: list[Kind]) -> Kind:
     return kinds[0].scaled(-1) if isinstance(kinds[0], Events) else kinds[0]
 
@@ -251,7 +263,7 @@ _AVERAGE_POOLS: dict[Any, int] = {
 
 def _table() -> dict[Any, Rule]:
     keep: list[Any] = [nn.Identity, nn.Flatten, nn.Unflatten, AddTime, Repeat, Frames, nn.PixelShuffle]
-    keep += [Permute, Reshape, Crop2d]
+    keep += [Permute, Reshape, Crop2d, SpikingMaxPool1d, SpikingMaxPool2d]
     keep += [nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, F.dropout, F.dropout2d]
     keep += [nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, F.max_pool1d, F.max_pool2d, F.max_pool3d]
     keep += [nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, F.adaptive_max_pool1d, F.adaptive_max_pool2d]
@@ -314,6 +326,7 @@ def _table() -> dict[Any, Rule]:
     rules |= dict.fromkeys(add, _add)
     rules |= dict.fromkeys(subtract, _subtract)
     rules |= dict.fromkeys(multiply, _multiply)
+    rules |= {Scale: _scaled, Shift: _forget}
     rules |= dict.fromkeys([operator.neg, torch.neg, "neg"], _negate)
     rules |= dict.fromkeys([torch.cat, torch.concat, torch.stack], _side_by_side)
     rules |= {F.pad: _pad, nn.Upsample: _upsample, F.interpolate: _upsample}

@@ -1,11 +1,13 @@
 """Parts without synapses: time folding, encoders, pooling, readouts, wiring."""
 
-from picojoule.layers.encoders import Bernoulli, Encoder, Frames, Latency, LogLatency
+from picojoule.layers.elementwise import Scale, Shift
+from picojoule.layers.encoders import Bernoulli, Encoder, EvenRate, Frames, Latency, LogLatency
 from picojoule.layers.flow import Concatenate, Residual
 from picojoule.layers.pooling import pooling
 from picojoule.layers.quantised import QuantisedReLU
 from picojoule.layers.readouts import MeanReadout, MembraneReadout, SpikeCount
 from picojoule.layers.shape import Crop2d, Permute, Reshape
+from picojoule.layers.spiking_pool import SpikingMaxPool, SpikingMaxPool1d, SpikingMaxPool2d
 from picojoule.layers.timewise import AddTime, Repeat, Timewise
 
 __all__ = [
@@ -14,6 +16,7 @@ __all__ = [
     "Concatenate",
     "Crop2d",
     "Encoder",
+    "EvenRate",
     "Frames",
     "Latency",
     "LogLatency",
@@ -24,7 +27,12 @@ __all__ = [
     "Repeat",
     "Reshape",
     "Residual",
+    "Scale",
+    "Shift",
     "SpikeCount",
+    "SpikingMaxPool",
+    "SpikingMaxPool1d",
+    "SpikingMaxPool2d",
     "Timewise",
     "pooling",
 ]

@@ -131,6 +131,28 @@ class LogLatency(Encoder):
         return f"timesteps={self.timesteps}, tau={self.tau}, threshold={self.threshold}"
 
 
+class EvenRate(Encoder):
+    """Even rate code: after t steps a pixel x in [0, 1] has fired `floor(x * t + 1e-6)` times, evenly spread.
+
+    It is what an integrate-and-fire neuron does with the constant current x; the small term keeps exact multiples from
+    being rounded down. `[B, ...]` becomes `[T, B, ...]`; pixels outside [0, 1] are clipped.
+    """
+
+    emits = Events(most=1)
+
+    def initial_state(self, x: Tensor) -> LatencyState:
+        return LatencyState(0)
+
+    def advance(self, x: Tensor, state: LatencyState) -> tuple[Tensor, LatencyState]:
+        steps = torch.arange(state.step, state.step + self.timesteps + 1, device=x.device)
+        rate = x.clamp(0, 1).double()
+        fired = torch.floor(rate * steps.reshape(-1, *(1,) * x.dim()) + 1e-6)
+        return fired.diff(dim=0).to(x.dtype), LatencyState(state.step + self.timesteps)
+
+    def extra_repr(self) -> str:
+        return f"timesteps={self.timesteps}"
+
+
 class Frames(Encoder):
     """Frames of events `[B, T, C, H, W]`, time moved to the front: `[T, B, C, H, W]`, without a copy.
 

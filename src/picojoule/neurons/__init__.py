@@ -5,7 +5,8 @@ from picojoule.neurons.cuba_lif import CubaLIF
 from picojoule.neurons.iaf import IAF
 from picojoule.neurons.lif import LIF
 from picojoule.neurons.neuron import Neuron
+from picojoule.neurons.signed_iaf import SignedIAF
 from picojoule.neurons.stateful import Stateful
 from picojoule.neurons.unroll import unroll
 
-__all__ = ["IAF", "CubaLIF", "LIF", "Neuron", "Stateful", "surrogate", "unroll"]
+__all__ = ["IAF", "CubaLIF", "LIF", "Neuron", "SignedIAF", "Stateful", "surrogate", "unroll"]

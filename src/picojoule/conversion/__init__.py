@@ -1,0 +1,32 @@
+"""Conversion of trained analog networks into spiking ones, as passes over one graph."""
+
+from typing import TYPE_CHECKING
+
+from picojoule.conversion.options import ECCOptions
+from picojoule.lazy import lazy
+
+if TYPE_CHECKING:
+    from picojoule.conversion.by_step import Anytime, accuracy_by_step, anytime
+    from picojoule.conversion.charge import closed_form, count_mismatch
+    from picojoule.conversion.pipeline import Converted, ConvertedLayer, convert
+
+__all__ = [
+    "Anytime",
+    "Converted",
+    "ConvertedLayer",
+    "ECCOptions",
+    "accuracy_by_step",
+    "anytime",
+    "closed_form",
+    "convert",
+    "count_mismatch",
+]
+
+__getattr__ = lazy(
+    __name__,
+    {
+        "picojoule.conversion.by_step": ("Anytime", "accuracy_by_step", "anytime"),
+        "picojoule.conversion.charge": ("closed_form", "count_mismatch"),
+        "picojoule.conversion.pipeline": ("Converted", "ConvertedLayer", "convert"),
+    },
+)

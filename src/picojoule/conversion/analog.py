@@ -1,0 +1,147 @@
+"""The canonical analog graph of a trained network: without time, every layer on its own, ready to spike."""
+
+import operator
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from picojoule.conversion.elementwise import push_scales_backward, push_scales_forward, push_shifts_forward
+from picojoule.conversion.norms import affine_norms
+from picojoule.conversion.options import ECCOptions
+from picojoule.conversion.order import pool_behind_activation
+from picojoule.conversion.parts import AVERAGES, LEAKY, MAXIMA, MOVES, NORMS, RECTIFIERS, is_synaptic
+from picojoule.conversion.populations import with_populations
+from picojoule.errors import BadInput
+from picojoule.graph.passes import bypass, copied, recompiled
+from picojoule.graph.shapes import infer_shapes
+from picojoule.graph.trace import module_of, trace
+from picojoule.layers import AddTime, MeanReadout, Repeat, Scale, Shift, Timewise
+
+_DROPPED = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
+_KNOWN = (*RECTIFIERS, *LEAKY, *AVERAGES, *MAXIMA, *MOVES, *NORMS, Scale, Shift)
+_ADVICE = "train the network with ReLU in its place, which spikes can stand for"
+
+
+def analog_graph(model: nn.Module, example: Tensor, options: ECCOptions) -> fx.GraphModule:
+    """A copy of `model` for `[B, ...]` whose scores are the same up to rounding, made of what can spike.
+
+    `model` takes images, or is one of picojoule's analog networks over time. Batch norms are part of weights and
+    biases; max pooling follows its activation; dropout and a final softmax are gone; leaky activations, and currents
+    that enter synapses without an activation, are two rectified populations; average pools have populations of
+    their own unless they pass fractions on. Every rectifier that is left becomes neurons.
+
+    Raises BadInput for what cannot spike, with its name, its type and what to do.
+    """
+    graph = copied(_traced(model, example))
+    _strip_time(graph)
+    _one_module_per_call(graph)
+    _replace_functions(graph)
+    _drop(graph)
+    _refuse(graph)
+    infer_shapes(recompiled(graph), example, 0)
+    affine_norms(graph, options.bn_epsilon)
+    pool_behind_activation(graph)
+    push_shifts_forward(graph)
+    push_scales_forward(graph)
+    push_scales_backward(graph)
+    infer_shapes(recompiled(graph), example, 0)
+    with_populations(graph, options)
+    return recompiled(graph)
+
+
+def _traced(model: nn.Module, example: Tensor) -> fx.GraphModule:
+    return trace(model)
+
+
+def _strip_time(graph: fx.GraphModule) -> None:
+    """Take the time axis out of a network whose single step is its analog output."""
+    timed = any(isinstance(m, AddTime) for m in graph.modules())
+    for node in list(graph.graph.nodes):
+        module = module_of(graph, node)
+        if node.op == "call_module" and isinstance(graph.get_submodule(str(node.target)), Timewise):
+            graph.set_submodule(str(node.target), module)  # pyright: ignore[reportArgumentType]
+        elif isinstance(module, AddTime | Repeat | MeanReadout):
+            bypass(graph, node)
+        elif timed and isinstance(module, nn.Flatten) and module.start_dim > 0:
+            end = module.end_dim - 1 if module.end_dim > 0 else module.end_dim
+            graph.set_submodule(str(node.target), nn.Flatten(module.start_dim - 1, end))
+        elif timed and node.target is torch.cat:
+            axis: Any = node.args[1] if len(node.args) > 1 else node.kwargs["dim"]
+            node.args, node.kwargs = (node.args[0], axis - 1 if axis > 0 else axis), {}
+
+
+def _one_module_per_call(graph: fx.GraphModule) -> None:
+    """Give every call a module of its own, so that each place has its own scale."""
+    seen: set[int] = set()
+    for node in graph.graph.nodes:
+        module = module_of(graph, node)
+        if module is not None and id(module) in seen:
+            import copy
+
+            name = node.name if not hasattr(graph, node.name) else f"{node.name}_call"
+            graph.add_submodule(name, copy.deepcopy(module))
+            node.target = name
+        seen.add(id(module))
+
+
+_FUNCTIONS: dict[Any, Any] = {operator.iadd: operator.add, torch.add: operator.add, "add": operator.add}
+_FUNCTIONS |= {operator.isub: operator.sub, torch.sub: operator.sub, "sub": operator.sub, torch.concat: torch.cat}
+
+
+def _replace_functions(graph: fx.GraphModule) -> None:
+    """Sums and concatenations under one name each; flattening as a module."""
+    for node in list(graph.graph.nodes):
+        if node.target in _FUNCTIONS and not node.kwargs.get("alpha"):
+            node.op, node.target = "call_function", _FUNCTIONS[node.target]
+        elif node.target in (torch.flatten, "flatten"):
+            first, *rest = node.args
+            names = dict(zip(("start_dim", "end_dim"), rest, strict=False)) | dict(node.kwargs)
+            graph.add_submodule(f"{node.name}_layer", nn.Flatten(names.get("start_dim", 0), names.get("end_dim", -1)))
+            node.op, node.target, node.args, node.kwargs = "call_module", f"{node.name}_layer", (first,), {}
+
+
+def _drop(graph: fx.GraphModule) -> None:
+    """Take out dropout, identities and the softmax of the scores."""
+    for node in reversed(list(graph.graph.nodes)):
+        module = module_of(graph, node)
+        final = all(user.op == "output" for user in node.users)
+        if isinstance(module, _DROPPED) or (isinstance(module, nn.Softmax | nn.LogSoftmax) and final):
+            bypass(graph, node)
+
+
+def _refuse(graph: fx.GraphModule) -> None:
+    for node in graph.graph.nodes:
+        module = module_of(graph, node)
+        if node.op in ("placeholder", "output"):
+            continue
+        if module is None:
+            _refuse_function(node)
+            continue
+        name = f"{node.target} ({type(module).__name__})"
+        if not (is_synaptic(module) or isinstance(module, _KNOWN)):
+            raise BadInput(f"cannot convert {name}: it has no spiking form; {_ADVICE}, or take it out")
+        if isinstance(module, nn.Hardtanh) and module.min_val != 0:
+            raise BadInput(f"cannot convert {name} from {module.min_val:g}: events are not negative; {_ADVICE}")
+        if isinstance(module, LEAKY) and bool((_slope(module) < 0).any()):
+            raise BadInput(f"cannot convert {name} with a negative slope: its activation has a minimum; {_ADVICE}")
+        if isinstance(module, nn.MaxPool1d | nn.MaxPool2d) and module.return_indices:
+            raise BadInput(f"cannot convert {name} that returns indices: spikes carry none; use it without them")
+        if any(not bool(p.isfinite().all()) for p in (*module.parameters(), *_floats(module))):
+            raise BadInput(f"cannot convert {name}: its weights hold NaN or infinity; train or load the model again")
+
+
+def _refuse_function(node: fx.Node) -> None:
+    name = getattr(node.target, "__name__", str(node.target))
+    known = node.target in (operator.add, operator.sub, torch.cat)
+    operands = [a for a in node.args if not isinstance(a, list | tuple)] if node.target is not torch.cat else []
+    if not known or not all(isinstance(a, fx.Node) for a in operands):
+        raise BadInput(f"cannot convert {node.name} ({name}): it has no spiking form; write it as a layer of torch.nn")
+
+
+def _floats(module: nn.Module) -> list[Tensor]:
+    return [b for b in module.buffers() if b.is_floating_point()]
+
+
+def _slope(module: nn.Module) -> Tensor:
+    return module.weight if isinstance(module, nn.PReLU) else torch.tensor(module.negative_slope)  # pyright: ignore

@@ -1,0 +1,153 @@
+"""The activation that is one event per step, from calibration data."""
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from picojoule.conversion.options import ECCOptions
+from picojoule.conversion.parts import AVERAGES, MAXIMA, CountInput, channelwise, is_synaptic, neurons_of, shape_of
+from picojoule.conversion.signals import Signal, signals
+from picojoule.graph.trace import module_of
+
+BINS = 4096
+"""Bins of the histograms in which "mmse" looks for its scale (our choice)."""
+GRID = 95
+"""Scales that "mmse" tries, evenly spaced up to the largest activation."""
+
+
+def scales(graph: fx.GraphModule, batches: Sequence[Tensor], timesteps: int, options: ECCOptions) -> dict[str, Tensor]:
+    """What one event per step stands for, by the name of each rectifier's node: a scalar, or `[C, 1, ...]`.
+
+    Neurons whose events are added up share a scale, the largest of theirs. A channel that is never active has the scale
+    of its layer. The input and the output layer of neurons have their maximum.
+    """
+    nodes = neurons_of(graph)
+    if options.constant is not None or options.normalisation == "none":
+        return {n.name: torch.tensor(options.constant or 1.0) for n in nodes}
+    groups = _groups(graph)
+    by_channel = {n for n in nodes if options.per_channel and _may_differ_by_channel(graph, n)}
+    found = _measured(graph, nodes, by_channel, batches, timesteps, options)
+    for group in groups:
+        together = all(n in by_channel for n in group) and len({found[n].shape for n in group}) == 1
+        own = [found[n] if together else found[n].max() for n in group]
+        largest = torch.stack(own).amax(0)
+        found |= dict.fromkeys(group, largest)
+    return {n.name: channelwise(scale, shape_of(n)) for n, scale in found.items()}
+
+
+def _measured(
+    graph: fx.GraphModule,
+    nodes: list[fx.Node],
+    by_channel: set[fx.Node],
+    batches: Sequence[Tensor],
+    timesteps: int,
+    options: ECCOptions,
+) -> dict[fx.Node, Tensor]:
+    highest = _Run(graph, nodes, by_channel, lambda n, x: x.amax(1)).over(batches)
+    found = {n: torch.stack(values).amax(0) for n, values in highest.items()}
+    ends = {n for n in nodes if isinstance(module_of(graph, n), CountInput) or _is_last(n)}
+    if options.normalisation == "percentile" and options.percentile < 100:
+        ranks = _Run(graph, nodes, by_channel, lambda n, x: _ranked(x, options.percentile)).over(batches)
+        found |= {n: torch.stack(values).mean(0) for n, values in ranks.items() if n not in ends}
+    elif options.normalisation == "mmse":
+        limits = {n: _above_zero(largest) for n, largest in found.items()}
+        counts = _Run(graph, nodes, by_channel, lambda n, x: _histogram(x, limits[n])).over(batches)
+        found |= {n: _least_error(sum(c), limits[n], timesteps) for n, c in counts.items() if n not in ends}
+    found = {n: _above_zero(scale) for n, scale in found.items()}
+    ceilings = {n: getattr(module_of(graph, n), "max_val", torch.inf) for n in nodes}
+    return {n: scale.clamp(max=ceilings[n]).reshape(-1 if n in by_channel else ()) for n, scale in found.items()}
+
+
+def _is_last(node: fx.Node) -> bool:
+    return all(user.op == "output" for user in node.users)
+
+
+def _above_zero(scale: Tensor) -> Tensor:
+    """Scales `[C]` with those of silent channels replaced by the largest, or by 1."""
+    largest = scale.amax()
+    return torch.where(scale > 0, scale, largest if largest > 0 else torch.ones_like(largest))
+
+
+def _ranked(x: Tensor, percentile: float) -> Tensor:
+    rank = max(1, round(x.shape[1] * percentile / 100))
+    return x.amax(1) if rank == x.shape[1] else x.kthvalue(rank, 1).values
+
+
+def _histogram(x: Tensor, limit: Tensor) -> Tensor:
+    """Counts `[C, BINS]` of values `[C, n]` over 0 to their limits `[C]`."""
+    place = (x / limit.unsqueeze(1) * BINS).long().clamp(0, BINS - 1)
+    rows = torch.arange(len(x), device=x.device).unsqueeze(1) * BINS
+    return torch.bincount((place + rows).flatten(), minlength=len(x) * BINS).reshape(len(x), BINS).double()
+
+
+def _least_error(counts: Any, limit: Tensor, timesteps: int) -> Tensor:
+    """The scales `[C]` up to their limits with the least squared error of rounding to T levels."""
+    centres = (torch.arange(BINS, dtype=torch.float64, device=limit.device) + 0.5) / BINS
+    shares = torch.arange(1, GRID + 1, dtype=torch.float64, device=limit.device) / GRID
+    errors = []
+    for share in shares:
+        level = torch.round(centres * timesteps / share).clamp(0, timesteps) * share / timesteps
+        errors.append(counts[:, 1:] @ (centres - level)[1:] ** 2)  # the lowest bin holds what is silent
+    return limit * shares[torch.stack(errors).argmin(0)].to(limit)
+
+
+class _Run(fx.Interpreter):
+    """Summarises the values `[C, n]` (one row where a layer has one scale) of rectifiers, batch by batch."""
+
+    def __init__(self, graph: fx.GraphModule, nodes: list[fx.Node], by_channel: set[fx.Node], summary: Any):
+        super().__init__(graph)
+        self.extra_traceback = False
+        self._by_channel, self._summary = by_channel, summary
+        self._found: dict[fx.Node, list[Tensor]] = {n: [] for n in nodes}
+
+    @torch.no_grad()
+    def over(self, batches: Sequence[Tensor]) -> dict[fx.Node, list[Tensor]]:
+        for batch in batches:
+            self.run(batch)
+        return self._found
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        if n in self._found:
+            rows = value.transpose(0, 1).flatten(1) if n in self._by_channel else value.reshape(1, -1)
+            self._found[n].append(self._summary(n, rows))
+        return value
+
+
+def _groups(graph: fx.GraphModule) -> list[set[fx.Node]]:
+    """Rectifiers whose events meet in sums that neurons do not follow: they have one scale."""
+    signal = signals(graph, Signal.CONSTANT)
+    groups: list[set[fx.Node]] = []
+    for node in graph.graph.nodes:
+        if node.target in (operator.add, operator.sub) and signal[node] in (Signal.EVENTS, Signal.SIGNED):
+            group = set().union(*(_sources(graph, n) for n in node.all_input_nodes))
+            for other in [g for g in groups if g & group]:
+                groups.remove(other)
+                group |= other
+            groups.append(group)
+    return groups
+
+
+def _sources(graph: fx.GraphModule, node: fx.Node) -> set[fx.Node]:
+    """The rectifiers whose events a node passes on."""
+    if node in neurons_of(graph):
+        return {node}
+    return set().union(*(_sources(graph, n) for n in node.all_input_nodes))
+
+
+def _may_differ_by_channel(graph: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether the weights behind a population can take in a scale for every channel, so that events stay events."""
+    ahead = list(node.users)
+    while ahead:
+        user = ahead.pop()
+        module = module_of(graph, user)
+        if is_synaptic(module) or user in neurons_of(graph) or user.op == "output":
+            continue
+        passes = isinstance(module, (*MAXIMA, *AVERAGES, nn.ZeroPad1d, nn.ZeroPad2d, nn.Upsample, nn.Flatten))
+        if not (passes or user.target in (operator.add, operator.sub, torch.cat)):
+            return False
+        ahead += list(user.users)
+    return True
