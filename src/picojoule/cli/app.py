@@ -28,6 +28,7 @@ app.command(
     help="Train methods on one dataset; show accuracy against energy.",
 )
 app.command("picojoule.cli.train:train", name="train", help="Train one method.")
+app.command("picojoule.cli.convert:convert", name="convert", help="A trained network becomes a spiking one.")
 app.command("picojoule.cli.measure:measure", name="measure", help="Operations and joules of any torch model.")
 app.command("picojoule.cli.gate:gate", name="gate", help="Exit with 3 if a measurement is worse than allowed.")
 app.command("picojoule.cli.report:report", name="report", help="Page and tables from records.")

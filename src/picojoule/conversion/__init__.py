@@ -8,18 +8,26 @@ from picojoule.lazy import lazy
 if TYPE_CHECKING:
     from picojoule.conversion.by_step import Anytime, accuracy_by_step, anytime
     from picojoule.conversion.charge import closed_form, count_mismatch
+    from picojoule.conversion.choice import Choice, Try, choose
+    from picojoule.conversion.diagnosis import Diagnosis, LayerDiagnosis, diagnose
     from picojoule.conversion.pipeline import Converted, ConvertedLayer, convert
 
 __all__ = [
     "Anytime",
+    "Choice",
     "Converted",
     "ConvertedLayer",
+    "Diagnosis",
     "ECCOptions",
+    "LayerDiagnosis",
+    "Try",
     "accuracy_by_step",
     "anytime",
+    "choose",
     "closed_form",
     "convert",
     "count_mismatch",
+    "diagnose",
 ]
 
 __getattr__ = lazy(
@@ -27,6 +35,8 @@ __getattr__ = lazy(
     {
         "picojoule.conversion.by_step": ("Anytime", "accuracy_by_step", "anytime"),
         "picojoule.conversion.charge": ("closed_form", "count_mismatch"),
+        "picojoule.conversion.choice": ("Choice", "Try", "choose"),
+        "picojoule.conversion.diagnosis": ("Diagnosis", "LayerDiagnosis", "diagnose"),
         "picojoule.conversion.pipeline": ("Converted", "ConvertedLayer", "convert"),
     },
 )

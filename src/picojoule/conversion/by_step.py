@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from picojoule.energy import count
 from picojoule.errors import BadInput
 from picojoule.graph.observe import Observed, observe
 from picojoule.graph.passes import bypass, copied, recompiled
@@ -19,7 +20,7 @@ class Anytime(NamedTuple):
     """What a network has answered after t = 1 ... T steps, on a batch or on all of them.
 
     `scores` `[T, B, classes]` are those of the first t steps; `acs` `[T]` are the mean accumulates per image up to t;
-    `macs` is what the image costs, once.
+    `macs` is what the image costs, once: multiply-accumulates, those with zeros too.
     """
 
     scores: Tensor
@@ -68,7 +69,7 @@ class AnytimeNetwork(nn.Module):
             scores = scores / steps.reshape(-1, 1, 1)
         events = [r for r in activity.synapses if isinstance(r.site.kind, Events)]
         acs = sum((r.by_step for r in events), torch.zeros(len(scores), dtype=torch.float64, device=x.device))
-        macs = sum(float(r.macs.mean()) for r in activity.synapses)
+        macs = float(count(activity).total("dense_macs"))
         return Anytime(scores, acs.cumsum(0) / len(x), macs)
 
 

@@ -1,27 +1,16 @@
 """What a measurement says, as a list of titled tables and sentences: the content of its text, Markdown and page."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+from picojoule.report.block import Block
 from picojoule.report.columns import Column
+from picojoule.report.conversion import conversion_blocks
 from picojoule.report.load import Record
 from picojoule.report.summary import hardware_of
 from picojoule.report.units import energy_unit, format_energy, format_number, format_percent
 
 STORED = ("weight", "bias", "state", "activation", "event", "address")
-
-
-class Block(NamedTuple):
-    """A titled table, and sentences below it; either may be empty.
-
-    `brief` says the same in fewer lines, for a terminal.
-    """
-
-    key: str
-    title: str
-    columns: list[Column]
-    lines: list[str]
-    brief: "Block | None" = None
 
 
 def is_measurement(record: Record) -> bool:
@@ -42,6 +31,7 @@ def measurement_heading(record: Record) -> str:
 def measurement_blocks(record: Record) -> list[Block]:
     """The parts of a measurement in the order they are read."""
     blocks = (
+        *conversion_blocks(record),
         *(_layers(record), _energy(record), _baselines(record), _neurons(record), _traffic(record)),
         *(_conventions(record), _neurobench(record), _power(record), _counting(record), _uncounted(record)),
     )

@@ -1,7 +1,8 @@
 """A measurement as Markdown, for a README, a pull request or a paper's appendix."""
 
+from picojoule.report.block import Block
 from picojoule.report.load import Record
-from picojoule.report.measurement import Block, measurement_blocks, measurement_heading
+from picojoule.report.measurement import measurement_blocks, measurement_heading
 
 
 def measurement_markdown(record: Record) -> str:

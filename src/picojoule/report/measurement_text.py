@@ -2,8 +2,10 @@
 
 from textwrap import fill
 
+from picojoule.report.block import Block
+from picojoule.report.conversion import KEYS
 from picojoule.report.load import Record
-from picojoule.report.measurement import Block, measurement_blocks, measurement_heading
+from picojoule.report.measurement import measurement_blocks, measurement_heading
 from picojoule.report.table import aligned
 
 WIDTH = 120
@@ -12,6 +14,15 @@ WIDTH = 120
 def measurement_text(record: Record) -> str:
     """Aligned tables and wrapped sentences."""
     return "\n\n".join([_wrapped(measurement_heading(record), ""), *map(_block, measurement_blocks(record))])
+
+
+def conversion_text(record: Record) -> str:
+    """What `convert` prints: the conversion, and what it costs; the rest is in its files."""
+    heading = (
+        f"{record['conversion_of']} on {record['dataset']}, {record['split']} split, {record['samples']:,} samples"
+    )
+    kept = [block for block in measurement_blocks(record) if block.key in (*KEYS, "energy", "baselines")]
+    return "\n\n".join([_wrapped(heading, ""), *map(_block, kept)])
 
 
 def _block(block: Block) -> str:

@@ -1,0 +1,172 @@
+"""Convert a trained network for a dataset: choose, measure on the test split, diagnose, and say it all in a record."""
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from picojoule.conversion import Choice, Converted, ECCOptions, Try, anytime, choose, convert, diagnose
+from picojoule.conversion.choice import STEPS
+from picojoule.conversion.paired import paired
+from picojoule.data import Dataset, intensities
+from picojoule.data.dataset import Split
+from picojoule.energy import hardware
+from picojoule.errors import BadInput
+from picojoule.exchange import save
+from picojoule.experiment.measured import measured
+from picojoule.experiment.record import Record
+
+LOSSES = (0.005, 0.001)
+"""Losses of accuracy for which the fewest steps and the least energy are named."""
+CALIBRATION, DIAGNOSED = 1000, 256
+"""Training images that set the scales, and validation images on which layers are compared."""
+BATCH = 50
+
+
+class Wish(NamedTuple):
+    """What a conversion is asked for: a `tolerance` (fraction) to choose within, or exactly `timesteps` steps.
+
+    `choosing` is how many validation images decide; `steps` which numbers of steps are tried.
+    """
+
+    tolerance: float = 0.005
+    timesteps: int | None = None
+    options: ECCOptions = ECCOptions()
+    steps: tuple[int, ...] = STEPS
+    choosing: int = 1000
+
+
+def converted(
+    model: nn.Module, data: Dataset, wish: Wish, prices: Sequence[str], name: str, *, progress: bool = False
+) -> tuple[Converted, Record]:
+    """The conversion of `model` for `data`, and its record: that of a measurement, with the part `conversion`.
+
+    Scales are set on training images, the choice falls on validation images, and the test split is seen once. Raises
+    BadInput for models that cannot spike and data that do not fit.
+    """
+    calibration = list(_batches(data, data.train, CALIBRATION))
+    images = [x for x, _ in calibration]
+    choice: Choice | None = None
+    if wish.timesteps is None:
+        say = _say if progress else lambda one: None
+        held = list(_batches(data, data.validation, wish.choosing))
+        choice = choose(model, images, held, wish.tolerance, steps=wish.steps, options=wish.options, on_try=say)
+        made = choice.converted
+    else:
+        made = convert(model, images, timesteps=wish.timesteps, options=wish.options)
+    found = diagnose(made, (x for x, _ in _batches(data, data.validation, DIAGNOSED)))
+    ann, curve, against = _tested(model, made, data, prices[0])
+    notes = {"method": "ecc", "network": "converted", "conversion_of": name}
+    record = measured(made.network, notes, data, [*prices], "cpu", 0, name)
+    record["conversion"] = {
+        "ann_accuracy": ann,
+        "snn": curve,
+        "paired": against,
+        "chosen": _chosen(made, choice, wish),
+        "tries": [one._asdict() | {"energy_pj": energy_of(one.macs, one.acs, prices[0])} for one in _of(choice)],
+        "least": _least(_of(choice), prices[0]),
+        **found.to_dict(),
+    }
+    return made, record
+
+
+def save_converted(made: Converted, record: Record, path: Any) -> None:
+    """Write the spiking network as a model file that says where it comes from."""
+    kept = ("method", "network", "dataset", "conversion_of", "timesteps")
+    save(made.network, path, {key: record[key] for key in kept} | {"options": asdict(made.options)})
+
+
+def energy_of(macs: float, acs: float, prices: str) -> float:
+    """Picojoules of the arithmetic of synapses, by the prices of a list."""
+    constants = hardware(prices).constants
+    return macs * constants["mac"].value + acs * constants["ac"].value
+
+
+def _batches(data: Dataset, split: Split, most: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The first images of a split, with their labels."""
+    for start in range(0, min(most, len(split.labels)), BATCH):
+        rows = slice(start, min(start + BATCH, most))
+        yield intensities(split.images[rows], data.scale), split.labels[rows]
+
+
+@torch.no_grad()
+def _tested(model: nn.Module, made: Converted, data: Dataset, prices: str) -> tuple[float, list[Record], Record]:
+    """Accuracy of the ANN, what the spiking network answers after its steps, and both held against each other."""
+    answers, steps = anytime(made.network), made.network.timesteps
+    kept = sorted({s for s in STEPS if s < steps} | {steps})
+    at = torch.tensor(kept) - 1
+    acs, macs = torch.zeros(len(kept), dtype=torch.float64), 0.0
+    first, later = [], []
+    for x, y in _batches(data, data.test, len(data.test.labels)):
+        found = answers(x)
+        first.append(model(x).argmax(1))
+        later.append(found.scores[at].argmax(2))
+        acs, macs = acs + found.acs[at] * len(y), macs + found.macs * len(y)
+    ann, snn, labels = torch.cat(first), torch.cat(later, 1), data.test.labels
+    n = len(labels)
+    points = zip(kept, (snn == labels).double().mean(1).tolist(), (acs / n).tolist(), strict=True)
+    curve = [
+        {"timesteps": s, "accuracy": a, "acs": c, "macs": macs / n, "energy_pj": energy_of(macs / n, c, prices)}
+        for s, a, c in points
+    ]
+    return float((ann == labels).double().mean()), curve, paired(ann, snn[-1], labels)._asdict()
+
+
+def _chosen(made: Converted, choice: Choice | None, wish: Wish) -> Record:
+    asked = {"timesteps": made.network.timesteps, "options": asdict(made.options)}
+    if choice is None:
+        return asked | {"mode": "as asked"}
+    within = {"mode": choice.best.mode, "tolerance": wish.tolerance, "within": choice.within}
+    return asked | within | {"validation_loss": choice.best.loss, "validation_error": choice.best.error}
+
+
+def _least(tries: Iterable[Try], prices: str) -> list[Record]:
+    """For each loss, the try with the fewest steps and the one with the least energy; none where no try is within."""
+    found = []
+    for loss in LOSSES:
+        within = [t for t in tries if t.within(loss)]
+        if within:
+            fewest = min(within, key=lambda t: (t.timesteps, t.acs))
+            cheapest = min(within, key=lambda t: energy_of(t.macs, t.acs, prices))
+            found.append(
+                {
+                    "loss": loss,
+                    "timesteps": fewest.timesteps,
+                    "mode": fewest.mode,
+                    "energy_pj": energy_of(cheapest.macs, cheapest.acs, prices),
+                    "cheapest_mode": cheapest.mode,
+                    "cheapest_timesteps": cheapest.timesteps,
+                }
+            )
+    return found
+
+
+def _of(choice: Choice | None) -> tuple[Try, ...]:
+    return () if choice is None else choice.tries
+
+
+def _say(one: Try) -> None:
+    print(f"{one.mode}, T = {one.timesteps}: loses {100 * one.loss:.2f} points, {one.acs:,.0f} ACs", file=sys.stderr)
+
+
+def check_model(model: nn.Module, data: Dataset, name: str) -> None:
+    """Raise BadInput unless a model takes the images of `data` and yields one score per class."""
+    if data.timesteps:
+        raise BadInput(f"{data.name} holds events over time, and conversion takes images; choose other --data")
+    x = intensities(data.test.images[:2], data.scale)
+    with torch.no_grad():
+        try:
+            scores = model.eval()(x)
+        except BadInput:
+            raise
+        except Exception as error:
+            said = str(error).strip().splitlines()[:1]
+            raise BadInput(
+                f"{name} cannot take the images {list(data.input_shape)} of {data.name}: {''.join(said)}"
+            ) from error
+    if not isinstance(scores, Tensor) or scores.shape != (2, data.classes):
+        got = list(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+        raise BadInput(f"expected {name} to make scores [2, {data.classes}] of 2 images of {data.name}, got {got}")
