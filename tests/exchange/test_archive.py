@@ -138,9 +138,22 @@ CASES: dict[str, tuple[nn.Module, ...]] = {
     "ReLU6": (nn.Conv2d(4, 2, 3), nn.ReLU6()),
     "LeakyReLU": (nn.Conv2d(4, 2, 3), nn.LeakyReLU(0.3)),
     "Softmax": (nn.Conv2d(4, 2, 3), nn.Softmax(1)),
+    "PReLU": (nn.Conv2d(4, 2, 3), nn.PReLU(2)),
+    "Hardtanh": (nn.Conv2d(4, 2, 3), nn.Hardtanh(-0.2, 0.4)),
+    "Threshold": (nn.Conv2d(4, 2, 3), nn.Threshold(0.1, 0.2)),
+    "Sigmoid": (nn.Conv2d(4, 2, 3), nn.Sigmoid()),
+    "Hardsigmoid": (nn.Conv2d(4, 2, 3), nn.Hardsigmoid()),
+    "Hardswish": (nn.Conv2d(4, 2, 3), nn.Hardswish()),
+    "Tanh": (nn.Conv2d(4, 2, 3), nn.Tanh()),
+    "ELU": (nn.Conv2d(4, 2, 3), nn.ELU(0.7)),
+    "GELU": (nn.Conv2d(4, 2, 3), nn.GELU("tanh")),
+    "SiLU": (nn.Conv2d(4, 2, 3), nn.SiLU()),
+    "Softplus": (nn.Conv2d(4, 2, 3), nn.Softplus(2.0, 10.0)),
+    "Mish": (nn.Conv2d(4, 2, 3), nn.Mish()),
+    "LogSoftmax": (nn.Conv2d(4, 2, 3), nn.LogSoftmax(1)),
+    "Dropout": (nn.Conv2d(4, 2, 3), nn.Dropout(0.3)),
     "Flatten": (AddTime(), nn.Flatten(2, 3)),
     "ReLU": (AddTime(), Timewise(nn.BatchNorm2d(4)), nn.ReLU()),
-    "Dropout": (AddTime(), Timewise(nn.Dropout(0.3))),
     "Identity": (AddTime(), nn.Identity()),
     "AddTime": (AddTime(),),
     "Repeat": (AddTime(), Repeat(7)),
@@ -295,9 +308,9 @@ def test_notes_come_back(tmp_path):
     assert read_notes(tmp_path / "m") == {}
 
 
-class Doubling(nn.Module):
+class Halving(nn.Module):
     def forward(self, x):
-        return 2 * x
+        return x / 2
 
 
 class OwnLayer(nn.Linear):
@@ -311,10 +324,10 @@ def triangle(u: torch.Tensor, *, width: float = 1.0) -> torch.Tensor:
 @pytest.mark.parametrize(
     "parts, hint",
     [
-        ((AddTime(), nn.Flatten(2), nn.Linear(256, 3), nn.Tanh()), "Tanh"),
+        ((AddTime(), nn.Flatten(2), nn.Linear(256, 3), nn.CELU()), "CELU"),
         ((AddTime(), Timewise(OwnLayer(8, 3))), "OwnLayer"),
         ((AddTime(), Timewise(nn.AlphaDropout(0.1))), "AlphaDropout"),
-        ((AddTime(), Doubling()), "mul"),
+        ((AddTime(), Halving()), "truediv"),
         (after_events(LIF(surrogate=lambda u: u)), "surrogate"),
         (after_events(LIF(surrogate=partial(torch.full_like, fill_value=1.0))), "surrogate"),
         (after_events(LIF(surrogate=triangle)), "surrogate"),

@@ -1,0 +1,129 @@
+"""`picojoule convert`: from a model file to a spiking model, its record and its diagnosis."""
+
+import json
+
+import pytest
+
+from picojoule.exchange import load, read_notes
+
+FACTORY = """
+import torch
+from torch import nn
+import torch.nn.functional as F
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.fc = nn.Conv2d(1, 8, 3, padding=1), nn.Linear(128, 10)
+
+    def forward(self, x):
+        return self.fc(F.max_pool2d(F.relu(self.conv(x)), 2).flatten(1))
+
+def make():
+    return Small()
+
+def gelu():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 9), nn.GELU(), nn.Linear(9, 10))
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(command, tmp_path_factory):
+    """An ANN for digits as a model file."""
+    out = tmp_path_factory.mktemp("ann")
+    said = command("train", "ann", "--data", "digits", "--epochs", "8", "--json", "--out", out)
+    assert said.code == 0, said.err
+    return json.loads(said.out)["records"][0]
+
+
+def converted(command, *arguments):
+    said = command("convert", *arguments, "--json")
+    assert said.code == 0, said.err
+    return json.loads(said.out)
+
+
+def test_exactly_the_steps_asked_for(command, tmp_path, trained):
+    found = converted(command, trained["model"], "--data", "digits", "--timesteps", "16", "--out", tmp_path / "c")
+    assert found["ann_accuracy"] == pytest.approx(trained["accuracy"])
+    assert [point["timesteps"] for point in found["snn"]] == [1, 2, 4, 8, 16]
+    last, record = found["snn"][-1], found["record"]
+    assert last["accuracy"] == record["accuracy"] and last["acs"] == pytest.approx(record["acs"])
+    assert last["energy_pj"] == pytest.approx(record["energy_pj"]["horowitz-45nm-fp32"]["value"])
+    assert found["paired"]["loss"] == pytest.approx(found["ann_accuracy"] - last["accuracy"])
+    assert found["chosen"]["timesteps"] == 16 and found["chosen"]["options"]["normalisation"] == "percentile"
+    keys = {"name", "correlation", "max_error", "silent_fraction", "saturated_fraction"}
+    assert found["layers"] and all(keys <= layer.keys() for layer in found["layers"])
+    model = load(found["model"])
+    assert model.timesteps == 16 and read_notes(found["model"])["conversion_of"] == trained["model"]
+    assert {p.name for p in (tmp_path / "c").iterdir()} == {
+        "model.safetensors", "record.json", "measurement.md", "measurement.csv", "report.html"
+    }  # fmt: skip
+    page = (tmp_path / "c" / "report.html").read_text()
+    assert "Accuracy after T steps" in page and found["suggestion"].split(":")[0].split("(")[0] in page
+
+
+def test_the_saved_model_measures_the_same(command, tmp_path, trained):
+    found = converted(command, trained["model"], "--data", "digits", "--timesteps", "4", "--out", tmp_path / "c")
+    again = json.loads(command("measure", found["model"], "--data", "digits", "--json").out)
+    assert again["accuracy"] == found["record"]["accuracy"] and again["acs"] == pytest.approx(found["record"]["acs"])
+
+
+def test_the_choice_is_made_within_the_tolerance(command, trained):
+    found = converted(command, trained["model"], "--data", "digits", "--tolerance", "5pt", "--samples", "100")
+    chosen = found["chosen"]
+    assert chosen["within"] and chosen["validation_loss"] + chosen["validation_error"] <= 0.05
+    assert found["model"] is None and found["tries"]
+    for least in found["least"]:
+        tried = [t for t in found["tries"] if t["loss"] + t["error"] <= least["loss"]]
+        assert least["timesteps"] == min(t["timesteps"] for t in tried)
+        assert least["energy_pj"] == min(t["energy_pj"] for t in tried)
+
+
+def test_a_python_model_with_functional_layers(command, tmp_path):
+    (tmp_path / "model.py").write_text(FACTORY)
+    found = converted(command, "model.py:make", "--data", "digits", "--timesteps", "4")
+    assert len(found["layers"]) == 1 and found["record"]["macs"] > 0 < found["record"]["acs"]
+
+
+def test_what_it_prints(command, trained):
+    said = command("convert", trained["model"], "--data", "digits", "--timesteps", "8", "--signed")
+    assert said.code == 0
+    for text in ("points lost (95 % interval", "T = 8 steps", "signed", "correlation", "bit-matched"):
+        assert text in said.out
+
+
+@pytest.mark.parametrize(
+    "arguments, hint",
+    [
+        (("none.keras",), "there is no model file"),
+        (("none.onnx",), "there is no model file"),
+        (("MODEL", "--tolerance", "0.5"), "points"),
+        (("MODEL", "--tolerance", "x%"), "points"),
+        (("MODEL", "--choosing", "0"), "--choosing"),
+        (("MODEL", "--timesteps", "0"), "timesteps"),
+        (("MODEL", "--percentile", "0"), "percentile"),
+        (("MODEL", "--normalisation", "mean"), "normalisation"),
+        (("MODEL", "--weights", "w.safetensors"), "--weights"),
+        (("model.py:gelu",), "GELU"),
+    ],
+)
+def test_bad_input_is_one_sentence(command, tmp_path, trained, arguments, hint):
+    (tmp_path / "model.py").write_text(FACTORY)
+    given = [trained["model"] if a == "MODEL" else a for a in arguments]
+    said = command("convert", *given, "--data", "digits", "--out", tmp_path / "out")
+    assert said.code == 2 and hint in said.err and len(said.err.splitlines()) == 1, said.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_dataset_is_refused(command, tmp_path, trained):
+    (tmp_path / "wide.py").write_text("from torch import nn\ndef make():\n    return nn.Sequential(nn.Conv2d(3, 4, 3))\n")
+    said = command("convert", "wide.py:make", "--data", "digits")
+    assert said.code == 2 and "cannot take the images [1, 8, 8] of digits" in said.err
+
+
+def test_a_spiking_model_is_refused(command, tmp_path):
+    said = command("train", "plain", "--data", "digits", "--epochs", "1", "--limit-train", "64", "--out", "p", "--json")
+    model = json.loads(said.out)["records"][0]["model"]
+    said = command("convert", model, "--data", "digits", "--timesteps", "4")
+    assert said.code == 2 and len(said.err.splitlines()) == 1, said.err

@@ -1,0 +1,95 @@
+"""The diagnosis finds what was broken on purpose, and names the cause."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from picojoule.conversion import ECCOptions, convert, diagnose
+from picojoule.errors import BadInput
+
+EXACT = ECCOptions(normalisation="max")
+
+
+def batches(digits, most=120):
+    return digits.images[:most].split(40)
+
+
+def by_name(found):
+    return {layer.name: layer for layer in found.layers}
+
+
+def test_many_steps_agree_with_the_network(digits_maximum):
+    made = convert(digits_maximum.network, digits_maximum.calibration, timesteps=256, options=EXACT)
+    found = diagnose(made, batches(digits_maximum))
+    assert [layer.name for layer in found.layers] == [layer.activation for layer in made.layers]
+    assert found.breaks_at is None and "No layer breaks" in found.suggestion
+    for layer in found.layers:
+        assert layer.correlation > 0.995 and layer.max_error < 0.02 and layer.missing_fraction == 0
+
+
+def test_numbers_of_one_layer_by_hand():
+    """Two channels, constant currents 0.3 and 0.9 of a threshold, four steps: counts 1 and 4."""
+    network = nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 2)).eval()
+    with torch.no_grad():
+        network[0].weight.copy_(torch.tensor([[0.3], [0.9]]))
+        network[0].bias.zero_()
+    x = torch.ones(4, 1)
+    made = convert(network, x, timesteps=4, options=ECCOptions(constant=1.0))
+    (layer,) = diagnose(made, [x]).layers
+    rates, activations = torch.tensor([0.25, 1.0]), torch.tensor([0.3, 0.9])
+    errors = rates - activations
+    assert layer.mean_error == pytest.approx(float(errors.abs().mean()), abs=1e-6)
+    assert layer.max_error == pytest.approx(0.1, abs=1e-6) and layer.shift == pytest.approx(0.1, abs=1e-6)
+    assert layer.correlation == pytest.approx(1.0)
+    assert layer.residual == pytest.approx((0.2 + 0.4) / 2, abs=1e-6)
+    assert layer.saturated_fraction == 0.5 and layer.silent_fraction == layer.missing_fraction == 0
+
+
+def test_a_scale_far_too_small_saturates(digits_maximum):
+    made = convert(digits_maximum.network, digits_maximum.calibration, timesteps=8, options=ECCOptions(constant=0.05))
+    found = diagnose(made, batches(digits_maximum))
+    first = next(layer for layer in found.layers if layer.name == found.breaks_at)
+    assert first.saturated_fraction > 0.1
+    assert "cut off" in found.suggestion and first.name in found.suggestion
+
+
+def test_a_scale_far_too_large_silences(digits_maximum):
+    made = convert(digits_maximum.network, digits_maximum.calibration, timesteps=4, options=ECCOptions(constant=7.0))
+    found = diagnose(made, batches(digits_maximum))
+    first = next(layer for layer in found.layers if layer.name == found.breaks_at)
+    assert first.silent_fraction > 0.5
+
+
+def test_the_first_layer_that_breaks_is_named(digits_maximum):
+    """Weights of one layer are spoilt after conversion: those before it are as they were."""
+    made = convert(digits_maximum.network, digits_maximum.calibration, timesteps=64, options=EXACT)
+    whole = diagnose(made, batches(digits_maximum))
+    spoilt = [m for m in made.network.modules() if isinstance(m, nn.Conv2d)][1]
+    with torch.no_grad():
+        spoilt.weight.copy_(spoilt.weight.flip(0))
+    found = diagnose(made, batches(digits_maximum))
+    assert found.layers[0] == whole.layers[0]
+    assert found.breaks_at == found.layers[1].name
+
+
+def test_a_wrong_epsilon_shows_in_the_first_layer(digits_maximum):
+    options = replace(EXACT, bn_epsilon=10.0)
+    made = convert(digits_maximum.network, digits_maximum.calibration, timesteps=64, options=options)
+    right = convert(digits_maximum.network, digits_maximum.calibration, timesteps=64, options=EXACT)
+    found = diagnose(made._replace(ann=right.ann, layers=right.layers), batches(digits_maximum))
+    assert found.layers[0].max_error > 0.05
+
+
+def test_no_images_are_refused(digits_maximum):
+    made = convert(digits_maximum.network, digits_maximum.calibration, timesteps=2)
+    with pytest.raises(BadInput):
+        diagnose(made, [])
+
+
+def test_it_is_plain_json(digits_maximum):
+    made = convert(digits_maximum.network, digits_maximum.calibration, timesteps=2)
+    found = diagnose(made, batches(digits_maximum, 40)).to_dict()
+    assert {"name", "correlation", "max_error", "silent_fraction", "saturated_fraction"} <= found["layers"][0].keys()
+    assert set(found) == {"layers", "breaks_at", "suggestion"}
