@@ -21,6 +21,7 @@ from picojoule.layers import (
     Bernoulli,
     Concatenate,
     Crop2d,
+    EvenRate,
     Frames,
     Latency,
     LogLatency,
@@ -31,11 +32,15 @@ from picojoule.layers import (
     Repeat,
     Reshape,
     Residual,
+    Scale,
+    Shift,
     SpikeCount,
+    SpikingMaxPool1d,
+    SpikingMaxPool2d,
     Timewise,
 )
 from picojoule.networks import Network
-from picojoule.neurons import IAF, LIF, CubaLIF, surrogate
+from picojoule.neurons import IAF, LIF, CubaLIF, SignedIAF, surrogate
 
 IMAGE = (4, 8, 8)
 
@@ -174,6 +179,13 @@ CASES: dict[str, tuple[nn.Module, ...]] = {
     "CubaLIF-learn": after_events(
         CubaLIF(0.6, 0.8, 0.3, learn_synaptic_decay=True, learn_decay=True, learn_threshold=True)
     ),
+    "SignedIAF": after_events(SignedIAF(0.4, v_initial=0.2)),
+    "EvenRate": (EvenRate(5),),
+    "Scale": (AddTime(), Scale(0.3)),
+    "Scale-channels": (AddTime(), Scale(torch.rand(4, 1, 1))),
+    "Shift": (AddTime(), Shift(torch.rand(4, 8, 8))),
+    "SpikingMaxPool1d": (EvenRate(5), nn.Flatten(3), SpikingMaxPool1d(3, 2, 1)),
+    "SpikingMaxPool2d": (EvenRate(5), SpikingMaxPool2d(3, stride=(2, 1), padding=1, ceil_mode=True)),
     "SpikingRNN": (AddTime(), nn.Flatten(2), Repeat(4), SpikingRNN(256, 12, LIF(0.7, 0.5)), MeanReadout()),
     "Timewise": (AddTime(), Timewise(nn.Linear(8, 2))),
 }

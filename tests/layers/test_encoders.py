@@ -2,13 +2,15 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from picojoule.energy import measure
 from picojoule.errors import BadInput
 from picojoule.graph import observe
 from picojoule.kinds import Events, Values
-from picojoule.layers import Bernoulli, Encoder, Frames, Latency, LogLatency, MembraneReadout
+from picojoule.layers import Bernoulli, Encoder, EvenRate, Frames, Latency, LogLatency, MembraneReadout
 from picojoule.networks import Network
 from picojoule.neurons import LIF
 
@@ -242,7 +244,9 @@ def test_frames_keep_the_kind_of_the_input(frames, inputs):
     assert [site.kind for site in sites] == [inputs, Events(most=1)]
 
 
-@pytest.mark.parametrize("encoder", [Bernoulli(3).eval(), Latency(3), Latency(3, span=0.5), LogLatency(30)])
+@pytest.mark.parametrize(
+    "encoder", [Bernoulli(3).eval(), Latency(3), Latency(3, span=0.5), LogLatency(30), EvenRate(3)]
+)
 def test_encoders_emit_unit_events_per_sample(encoder, pixels):
     assert encoder.emits == Events(most=1)
     assert encoder(pixels).shape == (encoder.timesteps, *pixels.shape)
@@ -250,7 +254,7 @@ def test_encoders_emit_unit_events_per_sample(encoder, pixels):
     assert torch.equal(encoder(pixels)[:, 1:], encoder(pixels[1:])) or isinstance(encoder, Bernoulli)
 
 
-@pytest.mark.parametrize("encoder", [Latency(20, span=0.5), LogLatency(20)])
+@pytest.mark.parametrize("encoder", [Latency(20, span=0.5), LogLatency(20), EvenRate(20)])
 def test_the_meter_sees_unit_events(encoder, pixels):
     model = nn.Sequential(encoder, nn.Flatten(2), nn.Linear(32, 3), MembraneReadout())
     report = measure(model, [(pixels, torch.zeros(3, dtype=torch.int64))])
@@ -258,9 +262,22 @@ def test_the_meter_sees_unit_events(encoder, pixels):
     assert report.counts.total("acs").item() == encoder(pixels).sum().item()  # of three samples, to three neurons each
 
 
-@pytest.mark.parametrize("encoder", [Bernoulli, Latency, LogLatency, Frames])
+@pytest.mark.parametrize("encoder", [Bernoulli, Latency, LogLatency, EvenRate, Frames])
 @pytest.mark.parametrize("timesteps", [0, -1])
 def test_bad_timesteps(encoder, timesteps):
     assert issubclass(encoder, Encoder)
     with pytest.raises(BadInput, match="timesteps >= 1"):
         encoder(timesteps)
+
+
+@given(st.lists(st.integers(0, 255), min_size=1, max_size=20), st.integers(1, 40), st.integers(1, 39))
+def test_an_even_rate_has_fired_its_share_after_every_step(levels, timesteps, cut):
+    x = torch.tensor([levels]) / 255
+    code = EvenRate(timesteps)
+    fired = code(x).cumsum(0)
+    for t, counts in enumerate(fired, 1):
+        assert counts[0].tolist() == [level * t // 255 for level in levels]
+    piece, state = EvenRate(min(cut, timesteps)), code.initial_state(x)
+    first, state = piece.advance(x, state)
+    rest, _ = code.advance(x, state)
+    assert torch.equal(torch.cat([first, rest])[:timesteps], code(x))

@@ -24,7 +24,8 @@ class ChargeCount(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         counts = torch.floor(z.relu() * self.timesteps + self.residual)
-        return counts.clamp(max=self.most) / self.timesteps
+        limited = counts if self.most is None else counts.clamp(max=self.most)
+        return limited / self.timesteps
 
 
 def closed_form(

@@ -1,0 +1,115 @@
+"""What cannot spike, and data that do not fit, are refused in one sentence that says what to do."""
+
+import pytest
+import torch
+from made_up_networks import made_up
+from torch import nn
+
+from picojoule.conversion import ECCOptions, convert
+from picojoule.errors import BadInput
+
+IMAGES = torch.rand(4, 3, 8, 8)
+
+
+def with_part(part: nn.Module) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), part, nn.Flatten(), nn.LazyLinear(5)).eval()
+
+
+@pytest.mark.parametrize(
+    "part",
+    [nn.GELU(), nn.Sigmoid(), nn.Tanh(), nn.SiLU(), nn.Softmax(1), nn.LayerNorm(6), nn.GroupNorm(2, 4), nn.ELU()],
+    ids=lambda part: type(part).__name__,
+)
+def test_a_layer_that_cannot_spike_is_named_with_what_to_do(part):
+    network = with_part(part)
+    network(IMAGES)
+    with pytest.raises(BadInput) as refusal:
+        convert(network, IMAGES)
+    assert str(refusal.value) == (
+        f"cannot convert 1 ({type(part).__name__}): it has no spiking form; train the network with ReLU in its place, "
+        "which spikes can stand for, or take it out"
+    )
+
+
+class Product(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x.flatten(1)
+        return (x * x)[:, :5]
+
+
+@pytest.mark.parametrize(
+    "network, message",
+    [
+        (Product(), r"cannot convert mul \(mul\): it has no spiking form; write it as a layer of torch.nn"),
+        (with_part(nn.LeakyReLU(-0.1)), r"cannot convert 1 \(LeakyReLU\) with a negative slope"),
+        (with_part(nn.Hardtanh()), r"cannot convert 1 \(Hardtanh\) from -1: events are not negative"),
+        (with_part(nn.BatchNorm2d(4, track_running_stats=False)), "cannot convert 1: it keeps no running statistics"),
+        (
+            nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()),
+            r"expected a model with scores \[B, classes\], got \(2, 4, 6, 6\)",
+        ),
+    ],
+    ids=["product", "negative slope", "hardtanh", "no statistics", "no classes"],
+)
+def test_other_parts_and_models(network, message):
+    network(IMAGES)
+    with pytest.raises(BadInput, match=message):
+        convert(network.eval(), IMAGES)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers(value):
+    network, x = made_up("conv")
+    with torch.no_grad():
+        network[2].weight[0, 0, 0, 0] = value  # pyright: ignore
+    with pytest.raises(BadInput, match=r"cannot convert 2 \(Conv2d\): its weights hold NaN or infinity"):
+        convert(network, x)
+
+
+@pytest.mark.parametrize(
+    "calibration, options, message",
+    [
+        ([], {}, "expected calibration images .* got none"),
+        (torch.zeros(0, 3, 8, 8), {}, "expected calibration images .* got none"),
+        (torch.rand(4, 1, 8, 8), {}, r"calibration images of shape \(1, 8, 8\) do not fit the model"),
+        ([torch.rand(2, 3, 8, 8), torch.rand(2, 3, 9, 8)], {}, "expected calibration images of one shape"),
+        (torch.full((4, 3, 8, 8), float("nan")), {}, "expected finite floating-point calibration images"),
+        (torch.zeros(4, 3, 8, 8, dtype=torch.uint8), {}, "expected finite floating-point calibration images"),
+        (torch.rand(4, 3, 8, 8) - 0.5, {"input": "count"}, r"in \[0, 1\] for input='count', got negative ones"),
+    ],
+)
+def test_calibration_data_that_do_not_fit(calibration, options, message):
+    network, _ = made_up("conv")
+    with pytest.raises(BadInput, match=message):
+        convert(network, calibration, options=ECCOptions(**options))
+
+
+def test_batches_with_labels_are_taken():
+    network, x = made_up("conv")
+    whole, batches = (convert(network, c).layers for c in (x, [(x, torch.zeros(len(x)))]))
+    assert [layer.scale for layer in whole] == [layer.scale for layer in batches]
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"normalisation": "mean"}, "unknown normalisation 'mean'"),
+        ({"percentile": 0.0}, r"expected a percentile in \(0, 100\]"),
+        ({"residual": 1.0}, r"expected a residual in \[0, 1\)"),
+        ({"constant": 0.0}, "expected a constant above 0"),
+        ({"weight_bits": 1}, "expected weight_bits of 2 to 32"),
+        ({"bn_epsilon": -1.0}, "expected a bn_epsilon of at least 0"),
+        ({"pooling": "max"}, "unknown pooling 'max'"),
+        ({"readout": "mean"}, "unknown readout 'mean'"),
+        ({"weight_rounding": "up"}, "unknown weight rounding 'up'"),
+    ],
+)
+def test_options_out_of_range(options, message):
+    with pytest.raises(BadInput, match=message):
+        ECCOptions(**options)
+
+
+def test_no_steps():
+    network, x = made_up("conv")
+    with pytest.raises(BadInput, match="expected timesteps of at least 1, got 0"):
+        convert(network, x, timesteps=0)

@@ -1,0 +1,107 @@
+"""Scales from calibration data."""
+
+import pytest
+import torch
+from made_up_networks import made_up
+from torch import Tensor, nn
+
+from picojoule.conversion import ECCOptions, convert
+
+
+def activations(per_channel_limits: Tensor, samples: int = 400) -> tuple[nn.Module, Tensor]:
+    """A network whose first rectifier sees `relu(x)` itself: images whose channels go up to the limits."""
+    torch.manual_seed(0)
+    channels = len(per_channel_limits)
+    network = nn.Sequential(nn.Conv2d(channels, channels, 1, bias=False), nn.ReLU(), nn.Flatten(), nn.LazyLinear(3))
+    with torch.no_grad():
+        network[0].weight.copy_(torch.eye(channels).reshape(channels, channels, 1, 1))  # pyright: ignore
+    x = torch.rand(samples, channels, 4, 4) ** 3 * per_channel_limits.reshape(-1, 1, 1)
+    network(x)
+    return network.eval(), x
+
+
+def scale(network: nn.Module, x: Tensor, timesteps: int = 8, **options) -> Tensor:
+    return convert(network, x.split(100), timesteps=timesteps, options=ECCOptions(**options)).layers[0].scale.flatten()
+
+
+def rounding_error(x: Tensor, lam: float, timesteps: int) -> float:
+    return float((x - lam * (x * timesteps / lam).round().clamp(0, timesteps) / timesteps).square().mean())
+
+
+@pytest.mark.parametrize("timesteps", [2, 8, 32])
+def test_mmse_finds_the_scale_with_the_least_rounding_error(timesteps):
+    network, x = activations(torch.tensor([1.0, 3.0, 0.2]))
+    for c, found in enumerate(scale(network, x, timesteps, normalisation="mmse", per_channel=True).tolist()):
+        values = x[:, c].flatten()
+        largest = float(values.max())
+        best = min(rounding_error(values, largest * k / 95, timesteps) for k in range(1, 96))
+        assert rounding_error(values, found, timesteps) <= 1.02 * best + 1e-12
+        assert found <= largest
+
+
+def test_mmse_clips_more_at_fewer_steps():
+    network, x = activations(torch.ones(3))
+    found = [float(scale(network, x, t, normalisation="mmse")) for t in (2, 8, 64)]
+    assert found[0] < found[1] < found[2] <= float(x.max())
+
+
+def test_percentiles_are_means_over_batches():
+    network, x = activations(torch.tensor([1.0, 3.0]))
+    expected = torch.stack([batch.flatten().kthvalue(round(0.9 * batch.numel())).values for batch in x.split(100)])
+    assert scale(network, x, percentile=90.0)[0] == pytest.approx(float(expected.mean()))
+    by_channel = scale(network, x, percentile=90.0, per_channel=True)
+    assert float(by_channel[1]) == pytest.approx(3 * float(by_channel[0]), rel=0.1)
+
+
+def test_the_largest_percentile_is_the_maximum():
+    network, x = activations(torch.tensor([1.0, 3.0]))
+    assert torch.equal(scale(network, x, percentile=100.0), scale(network, x, normalisation="max"))
+
+
+@pytest.mark.parametrize("options, expected", [({"normalisation": "none"}, 1.0), ({"constant": 2.5}, 2.5)])
+def test_constants(options, expected):
+    network, x = activations(torch.tensor([1.0, 3.0]))
+    assert scale(network, x, **options).tolist() == [expected]
+
+
+def test_silent_channels_and_layers_have_a_scale():
+    network, x = activations(torch.tensor([1.0, 0.0]))
+    found = scale(network, x, normalisation="max", per_channel=True)
+    assert found[1] == found[0] == x.max()
+    assert scale(network, 0 * x, normalisation="max").tolist() == [1.0]
+    with torch.no_grad():
+        assert convert(network, 0 * x).network(x).isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["residual", "leaky", "concat"])
+def test_mean_activations_match_after_bias_correction(name):
+    network, x = made_up(name)
+    errors = []
+    for correct in (False, True):
+        options = ECCOptions(normalisation="max", bias_correction=correct)
+        made = convert(network, x, timesteps=8, options=options)
+        with torch.no_grad():
+            errors.append(float((made.network(x).mean(0) - made.ann(x).mean(0)).abs().max()))
+    assert errors[1] < 1e-4 < errors[0]
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_quantised_weights_have_few_levels(bits):
+    network, x = made_up("depthwise")
+    made = convert(network, x, options=ECCOptions(weight_bits=bits))
+    for module in made.scaled.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            steps = module.weight / module.weight.abs().max() * 2 ** (bits - 1)
+            torch.testing.assert_close(steps, steps.round(), rtol=0, atol=1e-4)
+
+
+def test_truncated_weights_are_not_larger():
+    network, x = made_up("conv")
+    plain, cut = (convert(network, x, options=o).scaled for o in (ECCOptions(), _truncated()))
+    for a, b in zip(plain.parameters(), cut.parameters(), strict=True):
+        if a.dim() > 1:
+            assert (b.abs() <= a.abs() * (1 + 1e-5)).all() and not torch.equal(a, b)
+
+
+def _truncated() -> ECCOptions:
+    return ECCOptions(weight_bits=4, weight_rounding="trunc")
