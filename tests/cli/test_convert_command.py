@@ -117,7 +117,9 @@ def test_bad_input_is_one_sentence(command, tmp_path, trained, arguments, hint):
 
 
 def test_another_dataset_is_refused(command, tmp_path, trained):
-    (tmp_path / "wide.py").write_text("from torch import nn\ndef make():\n    return nn.Sequential(nn.Conv2d(3, 4, 3))\n")
+    (tmp_path / "wide.py").write_text(
+        "from torch import nn\ndef make():\n    return nn.Sequential(nn.Conv2d(3, 4, 3))\n"
+    )
     said = command("convert", "wide.py:make", "--data", "digits")
     assert said.code == 2 and "cannot take the images [1, 8, 8] of digits" in said.err
 

@@ -48,4 +48,10 @@ def test_a_try_within_by_luck_is_not_within():
 @pytest.mark.parametrize("steps, images", [((), 50), ((4,), 0)])
 def test_nothing_to_choose_from_is_refused(digits_average, steps, images):
     with pytest.raises(BadInput):
-        choose(digits_average.network, [digits_average.calibration], held(digits_average, images)[:images], 0.1, steps=steps)
+        choose(
+            digits_average.network,
+            [digits_average.calibration],
+            held(digits_average, images)[:images],
+            0.1,
+            steps=steps,
+        )

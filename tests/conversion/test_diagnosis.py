@@ -56,10 +56,11 @@ def test_a_scale_far_too_small_saturates(digits_maximum):
 
 
 def test_a_scale_far_too_large_silences(digits_maximum):
-    made = convert(digits_maximum.network, digits_maximum.calibration, timesteps=4, options=ECCOptions(constant=7.0))
+    made = convert(digits_maximum.network, digits_maximum.calibration, timesteps=4, options=ECCOptions(constant=60.0))
     found = diagnose(made, batches(digits_maximum))
     first = next(layer for layer in found.layers if layer.name == found.breaks_at)
-    assert first.silent_fraction > 0.5
+    assert first.silent_fraction > 0.9 and first.missing_fraction > 0.5
+    assert "never fire" in found.suggestion
 
 
 def test_the_first_layer_that_breaks_is_named(digits_maximum):

@@ -14,6 +14,8 @@ BROKEN = 0.9
 """A layer whose rates correlate with the activations less than this is where a conversion breaks (our choice)."""
 MANY = 0.02
 """A share of saturated neurons from which they are named as the cause (our choice)."""
+MISSING = 0.2
+"""A share of neurons that never fire although their activation does, from which they are named (our choice)."""
 SHIFTED = 0.02
 """A mean error of a channel, in events per step, from which correcting biases is suggested (our choice)."""
 
@@ -30,7 +32,7 @@ class LayerDiagnosis:
         they only round).
     saturated_fraction: neurons that fired at every step, as a share of neurons and images.
     silent_fraction: neurons without an event on all images.
-    missing_fraction: those of them whose activation asked for an event on some image.
+    missing_fraction: those of them whose activation was above 0 on some image.
     """
 
     name: str
@@ -88,7 +90,7 @@ def _suggestion(layers: tuple[LayerDiagnosis, ...], breaks: LayerDiagnosis | Non
             f"{100 * layer.saturated_fraction:.1f} % of its neurons fire at every step, so that larger activations are "
             f"cut off: raise its scale (normalisation {what})"
         )
-    if layer.missing_fraction > MANY:
+    if layer.missing_fraction > MISSING:
         tried.append(
             f"{100 * layer.missing_fraction:.1f} % of its neurons never fire although their activation does: lower its "
             "scale (normalisation mmse, per_channel) or give more steps"
@@ -119,7 +121,7 @@ class _Tally:
         self._error: Any = 0.0
         self._difference: Any = 0.0
         self._fired: Any = False
-        self._asked: Any = False
+        self._active: Any = False
 
     def add(self, activation: Tensor, train: Tensor, current: Tensor) -> None:
         """Activations `[B, C, ...]`, events `[T, B, C, ...]`, and the currents that drove them."""
@@ -137,7 +139,7 @@ class _Tally:
         self._driven += int(driven.sum())
         self._saturated += float((counts.abs() >= steps).double().mean()) * len(a)
         self._fired = self._fired | (train != 0).flatten(0, 1).any(0)
-        self._asked = self._asked | (a * steps >= 0.5).any(0)
+        self._active = self._active | (a > 0).any(0)
 
     def diagnosis(self) -> LayerDiagnosis:
         n, a, r, aa, rr, ar = self._sums.tolist()
@@ -153,7 +155,7 @@ class _Tally:
             self._residual / max(1.0, self._driven),
             self._saturated / self.images,
             float(silent.double().mean()),
-            float((silent & self._asked).double().mean()),
+            float((silent & self._active).double().mean()),
         )
 
 

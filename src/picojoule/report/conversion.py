@@ -71,7 +71,7 @@ def _rates(found: Record) -> Block:
         Column("residual", "thresholds", [f"{layer['residual']:.2f}" for layer in layers]),
         Column("saturated [%]", "", percent("saturated_fraction")),
         Column("silent [%]", "", percent("silent_fraction")),
-        Column("missing [%]", "silent, but asked for", percent("missing_fraction")),
+        Column("missing [%]", "silent, but active", percent("missing_fraction")),
     ]
     note = "Validation images; activations and rates in units of one event per step."
     return Block("rates", "Activations of the network against rates of the spiking one", columns, [note])
