@@ -10,6 +10,9 @@ from picojoule.lazy import lazy
 if TYPE_CHECKING:
     from picojoule.cells import Cell as Cell
     from picojoule.cells import SpikingRNN as SpikingRNN
+    from picojoule.conversion import ECCOptions as ECCOptions
+    from picojoule.conversion import convert as convert
+    from picojoule.conversion import diagnose as diagnose
     from picojoule.energy import Energy as Energy
     from picojoule.energy import EnergyReport as EnergyReport
     from picojoule.energy import OpCounts as OpCounts
@@ -42,6 +45,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "picojoule.cells": ("Cell", "SpikingRNN"),
+    "picojoule.conversion": ("ECCOptions", "convert", "diagnose"),
     "picojoule.energy": (
         "Energy",
         "EnergyReport",

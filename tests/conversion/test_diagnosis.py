@@ -26,7 +26,7 @@ def test_many_steps_agree_with_the_network(digits_maximum):
     assert [layer.name for layer in found.layers] == [layer.activation for layer in made.layers]
     assert found.breaks_at is None and "No layer breaks" in found.suggestion
     for layer in found.layers:
-        assert layer.correlation > 0.995 and layer.max_error < 0.02 and layer.missing_fraction == 0
+        assert layer.correlation > 0.995 and layer.max_error < 0.02 and layer.missing_fraction < 0.01
 
 
 def test_numbers_of_one_layer_by_hand():
