@@ -2,11 +2,10 @@
 
 from typing import Any
 
-import h5py
-
 from picojoule.errors import BadInput
 from picojoule.exchange.keras.assembly import Assembly, Map, in_order
 from picojoule.exchange.keras.files import Stored
+from picojoule.exchange.keras.hdf5 import Node
 from picojoule.exchange.keras.layer import Layer
 from picojoule.exchange.keras.layers import apply
 from picojoule.exchange.keras.weights import arrays_of
@@ -66,7 +65,7 @@ def _input_shape(model: Model) -> tuple[int, ...]:
 
 
 class _Builder:
-    def __init__(self, stored: Stored, net: Assembly, arrays: dict[tuple[str, ...], dict[str, h5py.Dataset]]):
+    def __init__(self, stored: Stored, net: Assembly, arrays: dict[tuple[str, ...], dict[str, Node]]):
         self._stored, self._net, self._arrays = stored, net, arrays
 
     def run(self, model: Model, given: list[Map], path: tuple[str, ...]) -> Map:
@@ -93,7 +92,6 @@ class _Builder:
             stored.positional,
             stored.backend,
             stored.version,
-            stored.allowance,
         )
         if not call.inputs or any(ref not in known for ref in call.inputs):
             raise layer.refuse("is fed by nothing; the wiring of the model is not intact")

@@ -1,17 +1,15 @@
 """The two file formats: a zip of JSON and HDF5 (`.keras`), and HDF5 alone (`.h5`)."""
 
-import io
 import json
+import mmap
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import h5py
-
 from picojoule.errors import BadInput
-from picojoule.exchange.keras.hdf5 import Allowance, child, text
+from picojoule.exchange.keras.hdf5 import SIGNATURE, Bytes, Node, root
 
 LARGEST_CONFIG = 32 << 20
 """Bytes of JSON at most (our choice; the deepest published networks need about one hundredth)."""
@@ -27,36 +25,32 @@ class Stored(NamedTuple):
     """
 
     config: dict[str, Any]
-    weights: h5py.Group
+    weights: Node
     positional: bool
     backend: str
     version: str
-    allowance: Allowance
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[Stored]:
     """The content of a Keras file, as long as the context lasts. Raises BadInput."""
-    size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(8)
-    if head.startswith(b"PK"):
-        with zipfile.ZipFile(path) as archive:
-            yield from _zipped(archive)
-    elif head == b"\x89HDF\r\n\x1a\n":
-        with h5py.File(path, "r", locking=False) as file:
-            yield _plain(file, size)
-    else:
-        raise BadInput("expected a zip (.keras) or an HDF5 (.h5) file, got something else; save the model again")
+        if head.startswith(b"PK"):
+            with zipfile.ZipFile(file) as archive:
+                yield _zipped(archive)
+        elif head == SIGNATURE:
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                yield _plain(Bytes(content))
+        else:
+            raise BadInput("expected a zip (.keras) or an HDF5 (.h5) file, got something else; save the model again")
 
 
-def _zipped(archive: zipfile.ZipFile) -> Iterator[Stored]:
+def _zipped(archive: zipfile.ZipFile) -> Stored:
     config = parsed(_part(archive, "config.json", LARGEST_CONFIG))
     about = parsed(_part(archive, "metadata.json", LARGEST_CONFIG))
-    weights = _part(archive, "model.weights.h5")
-    with h5py.File(io.BytesIO(weights), "r") as file:
-        version = str(about.get("keras_version", ""))
-        yield Stored(config, file, True, "", version, Allowance(LARGEST_RATIO * len(weights)))
+    weights = root(Bytes(_part(archive, "model.weights.h5")))
+    return Stored(config, weights, True, "", str(about.get("keras_version", "")))
 
 
 def _part(archive: zipfile.ZipFile, name: str, largest: int | None = None) -> bytes:
@@ -70,14 +64,13 @@ def _part(archive: zipfile.ZipFile, name: str, largest: int | None = None) -> by
         return part.read(most + 1)
 
 
-def _plain(file: h5py.File, size: int) -> Stored:
-    config = text(file, "model_config", min(LARGEST_CONFIG, size))
-    weights = child(file, "model_weights")
-    if config is None or not isinstance(weights, h5py.Group):
+def _plain(source: Bytes) -> Stored:
+    top = root(source)
+    config, weights = top.text("model_config", LARGEST_CONFIG), top.child("model_weights")
+    if config is None or weights is None:
         raise BadInput("the file holds weights without a model; save it whole with model.save(), not save_weights()")
-    about = {key: text(file, key, 1024) or text(weights, key, 1024) or "" for key in ("backend", "keras_version")}
-    allowance = Allowance(LARGEST_RATIO * size)
-    return Stored(parsed(config), weights, False, about["backend"], about["keras_version"], allowance)
+    about = {key: top.text(key, 1024) or weights.text(key, 1024) or "" for key in ("backend", "keras_version")}
+    return Stored(parsed(config), weights, False, about["backend"], about["keras_version"])
 
 
 def parsed(source: str | bytes) -> dict[str, Any]:

@@ -5,11 +5,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import h5py
 from torch import Tensor
 
 from picojoule.errors import BadInput
-from picojoule.exchange.keras.hdf5 import Allowance, numbers
+from picojoule.exchange.keras.hdf5 import Node
 
 
 @dataclass(frozen=True)
@@ -24,11 +23,10 @@ class Layer:
     kind: str
     config: dict[str, Any]
     keywords: dict[str, Any]
-    arrays: dict[str, h5py.Dataset]
+    arrays: dict[str, Node]
     positional: bool
     backend: str
     version: str
-    allowance: Allowance
 
     def refuse(self, reason: str) -> BadInput:
         """The error for this layer."""
@@ -99,13 +97,13 @@ class Layer:
             raise self.refuse(f"has a weight {surplus[0]!r} that its settings do not ask for; save the model again")
         return {name: self._checked(name, arrays, shape) for name, shape in shapes.items()}
 
-    def _checked(self, name: str, arrays: dict[str, h5py.Dataset], shape: tuple[int, ...]) -> Tensor:
+    def _checked(self, name: str, arrays: dict[str, Node], shape: tuple[int, ...]) -> Tensor:
         if name not in arrays:
             raise self.refuse(f"has no weight {name!r} in the file; save the model again after it was built")
         found = arrays[name].shape
         if found != shape:
             raise self.refuse(f"needs a weight {name!r} of shape {shape}, got {found}")
-        tensor = numbers(arrays[name], self.allowance)
+        tensor = arrays[name].numbers()
         if not math.isfinite(float(tensor.abs().sum(dtype=tensor.double().dtype))):
             raise self.refuse(f"has NaN or infinity in its weight {name!r}; train it again from a sound checkpoint")
         return tensor

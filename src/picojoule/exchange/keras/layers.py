@@ -33,6 +33,8 @@ _OPERATIONS: dict[str, str] = {
     "ops.Relu": "relu",
     "ops.ReLU": "relu",
     "ops.Relu6": "relu6",
+    "Relu": "relu",
+    "Relu6": "relu6",
     "Add": "add",
     "Concatenate": "concatenate",
 }

@@ -1,9 +1,10 @@
 """From a Keras file to a network."""
 
-from importlib.util import find_spec
 from pathlib import Path
 
 from picojoule.errors import BadInput
+from picojoule.exchange.keras.build import build
+from picojoule.exchange.keras.files import opened
 from picojoule.networks import Network
 
 
@@ -14,11 +15,8 @@ def load_keras(path: Path) -> Network:
     has; scores come out as `[B, classes]`. Layers keep the names of the file. Raises BadInput, with the name and type
     of the layer, for what cannot be read; docs/import.md tells how to mend each.
     """
-    if find_spec("h5py") is None:
-        raise BadInput("reading Keras files needs h5py: pip install 'picojoule[keras]'")
-    from picojoule.exchange.keras.build import build
-    from picojoule.exchange.keras.files import opened
-
+    if not path.is_file():
+        raise BadInput(f"there is no model file {path}")
     try:
         with opened(path) as stored:
             return build(stored)

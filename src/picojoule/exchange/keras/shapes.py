@@ -11,6 +11,9 @@ from picojoule.exchange.keras.layer import Layer
 from picojoule.exchange.keras.spatial import channels_first, facing
 from picojoule.layers import Crop2d, Reshape
 
+_OTHER_BILINEAR = ("2.0.", "2.1.", "2.2.", "2.3.")
+"""Versions of Keras for several backends, whose bilinear maps begin at a pixel's corner."""
+
 
 def zero_padding(layer: Layer, x: Map, net: Assembly, rank: int) -> Map:
     """`ZeroPadding1D`, `ZeroPadding2D`."""
@@ -35,7 +38,7 @@ def up_sampling(layer: Layer, x: Map, net: Assembly, rank: int) -> Map:
     """`UpSampling1D`, `UpSampling2D`: nearest or bilinear, with pixels as areas."""
     x = facing(layer, x, net, rank)
     mode = layer.choice("interpolation", ("nearest", "bilinear"), "nearest") if rank == 2 else "nearest"
-    if mode == "bilinear" and "-tf" not in layer.version and layer.version.startswith(("2.0", "2.1", "2.2", "2.3")):
+    if mode == "bilinear" and layer.version.startswith(_OTHER_BILINEAR) and not layer.version.endswith("-tf"):
         raise layer.refuse(
             "was saved by a Keras that places bilinear pixels otherwise; save the model with TensorFlow 2"
         )

@@ -4,16 +4,14 @@ import re
 from collections import Counter
 from typing import NamedTuple
 
-import h5py
-
 from picojoule.errors import BadInput
 from picojoule.exchange.keras.files import Stored
-from picojoule.exchange.keras.hdf5 import child, children, names
+from picojoule.exchange.keras.hdf5 import Node
 from picojoule.exchange.keras.wiring import START, Entry, Model
 
 Path = tuple[str, ...]
 """A layer's name, behind the names of the models that it is nested in."""
-Arrays = dict[str, h5py.Dataset]
+Arrays = dict[str, Node]
 
 
 def arrays_of(stored: Stored, model: Model) -> dict[Path, Arrays]:
@@ -23,7 +21,7 @@ def arrays_of(stored: Stored, model: Model) -> dict[Path, Arrays]:
     return _named(stored.weights, model)
 
 
-def _positional(group: h5py.Group, model: Model, path: Path) -> dict[Path, Arrays]:
+def _positional(group: Node, model: Model, path: Path) -> dict[Path, Arrays]:
     """In a group `layers`, one group a layer: `conv2d`, `conv2d_1`, ... by type and count; newer files add the name."""
     layers = _subgroup(group, "layers") or _subgroup(group, "_layer_checkpoint_dependencies")
     found: dict[Path, Arrays] = {}
@@ -46,19 +44,18 @@ def _positional(group: h5py.Group, model: Model, path: Path) -> dict[Path, Array
 
 class _Place(NamedTuple):
     key: str
-    group: h5py.Group
+    group: Node
     name: str | None
 
 
-def _places(layers: h5py.Group, entries: list[Entry]) -> dict[str, h5py.Group]:
+def _places(layers: Node, entries: list[Entry]) -> dict[str, Node]:
     """The group of every layer by the layer's name, and surplus groups by their own."""
     places: list[_Place] = []
-    for key in children(layers):
+    for key in layers.children():
         group = _subgroup(layers, key)
         if group is not None:
             variables = _subgroup(group, "vars")
-            name = None if variables is None else variables.attrs.get("name")
-            places.append(_Place(key, group, name if isinstance(name, str) else None))
+            places.append(_Place(key, group, None if variables is None else variables.text("name", 1 << 16)))
     known = {entry.name for entry in entries}
     if all(place.name in known for place in places) and len({place.name for place in places}) == len(places):
         return {str(place.name): place.group for place in places}
@@ -77,20 +74,20 @@ def snake_case(kind: str) -> str:
     return re.sub("([a-z])([A-Z])", r"\1_\2", parted).lower()
 
 
-def _numbered(group: h5py.Group) -> Arrays:
+def _numbered(group: Node) -> Arrays:
     variables = _subgroup(group, "vars")
     if variables is None:
         return {}
-    found = {key: _array(variables, key) for key in children(variables)}
+    found = {key: _array(variables, key) for key in variables.children()}
     return {key: found[key] for key in sorted(found, key=lambda k: (len(k), k))}
 
 
-def _named(weights: h5py.Group, model: Model) -> dict[Path, Arrays]:
+def _named(weights: Node, model: Model) -> dict[Path, Arrays]:
     """In a group of the layer's name, arrays whose names end in layer and variable: `conv/conv/kernel:0`."""
     found: dict[Path, Arrays] = {}
-    for key in children(weights):
+    for key in weights.children():
         group = _subgroup(weights, key)
-        listed = [] if group is None else names(group, "weight_names")
+        listed = [] if group is None else group.names("weight_names")
         if group is None or not listed:
             continue
         entry = model.entries.get(key)
@@ -120,13 +117,13 @@ def _nested(model: Model, path: Path) -> dict[str, Path]:
     return found
 
 
-def _subgroup(group: h5py.Group, name: str) -> h5py.Group | None:
-    found = child(group, name)
-    return found if isinstance(found, h5py.Group) else None
+def _subgroup(group: Node, name: str) -> Node | None:
+    found = group.child(name)
+    return None if found is None or found.is_array else found
 
 
-def _array(group: h5py.Group, name: str) -> h5py.Dataset:
-    found = child(group, name)
-    if not isinstance(found, h5py.Dataset):
+def _array(group: Node, name: str) -> Node:
+    found = group.child(name)
+    if found is None or not found.is_array:
         raise BadInput(f"the file lists a weight {name!r} but does not hold it; save the model again")
     return found

@@ -140,8 +140,9 @@ def _fed(node: Any) -> tuple[tuple[Ref, ...], dict[str, Any]]:
     if isinstance(node, dict) and isinstance(node.get("kwargs"), dict):
         keywords = {k: v for k, v in node["kwargs"].items() if k != "mask"}
         return (*_refs(node.get("args")), *_refs(list(keywords.values()))), keywords
+    tensors = node if isinstance(node, list) else []
     keywords = {}
-    for tensor in node if isinstance(node, list) else []:
+    for tensor in [tensors] if tensors and isinstance(tensors[0], str) else tensors:
         if isinstance(tensor, list) and len(tensor) == 4 and isinstance(tensor[3], dict):
             keywords |= {k: v for k, v in tensor[3].items() if k != "mask"}
     return (*_refs(node), *_refs(list(keywords.values()))), keywords
