@@ -45,7 +45,7 @@ def trace(model: nn.Module, leaves: Sequence[type[nn.Module]] = ()) -> fx.GraphM
     try:
         graph = tracer.trace(root)
     except Exception as error:
-        line = _users_line(error)
+        line = users_line(error)
         raise UntraceableModel(
             f"{type(model).__name__} cannot be traced: {error} (at {line}); write it without branching on "
             "tensors, or keep the part that does it whole with spiking=(ItsModuleClass,) if it emits unit events"
@@ -73,7 +73,8 @@ def shared_root(graph: fx.GraphModule) -> nn.Module:
     return root
 
 
-def _users_line(error: Exception) -> str:
+def users_line(error: BaseException) -> str:
+    """Where in the user's code an error came from, as `file:line: code`."""
     frames = traceback.extract_tb(error.__traceback__)
     outside = [f for f in frames if "/torch/" not in f.filename and not f.filename.endswith("graph/trace.py")]
     frame = (outside or frames)[-1]

@@ -1,6 +1,7 @@
 """What cannot be read is refused in one sentence, and no file crashes, hangs or fills the memory."""
 
 import random
+import sys
 import time
 from pathlib import Path
 
@@ -239,3 +240,11 @@ def test_mutated_files_are_read_or_refused(tmp_path):
         load_onnx(tmp_path / "model.onnx")
     read, longest = fuzz(tmp_path, 600, seed=0)
     assert 0 < read < 600 and longest < 5
+
+
+def test_without_the_extra(tmp_path, monkeypatch):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model([FLAT], output="f"))
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(BadInput, match=r"pip install 'picojoule\[onnx\]'"):
+        open_model(path)

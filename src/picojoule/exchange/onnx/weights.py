@@ -191,6 +191,8 @@ def _norm(step: Step, net: Assembly, x: Activation, epsilon: float, state: dict[
 
 
 def _linear(step: Step, net: Assembly, x: Activation, weight: np.ndarray, bias: np.ndarray | None) -> Activation:
+    if not weight.size:
+        raise step.bad(f"has weights of shape {weight.shape}, which are none")
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias is not None, device="meta")
     state = {"weight": weight}
     if bias is not None:
@@ -204,8 +206,10 @@ def _rows(size: int) -> tuple[tuple[int, ...], ...]:
 
 
 def _state(step: Step) -> dict[str, np.ndarray]:
-    bias = step.given(2)
-    return {"weight": step.constant(1)} | ({} if bias is None else {"bias": step.constant(2)})
+    weight, bias = step.constant(1), step.given(2)
+    if not weight.size:
+        raise step.bad(f"has weights of shape {weight.shape}, which are none")
+    return {"weight": weight} | ({} if bias is None else {"bias": step.constant(2)})
 
 
 def _operands(step: Step) -> tuple[Activation, np.ndarray]:
