@@ -2,6 +2,7 @@
 
 import operator
 from collections import Counter
+from typing import Any
 
 import pytest
 import torch
@@ -93,7 +94,7 @@ class Functional(nn.Module):
         return self.function(self.conv(x))
 
 
-OPERATIONS = {
+OPERATIONS: dict[str, tuple[Any, list[str]]] = {
     "torch.relu": (torch.relu, ["ReLU"]),
     "relu method": (lambda x: x.relu(), ["ReLU"]),
     "relu_ method": (lambda x: x.relu_(), ["ReLU"]),
@@ -153,7 +154,7 @@ OPERATIONS = {
 }
 
 
-EXPORTED = {  # ATen takes one axis at a time
+EXPORTED: dict[str, list[str]] = {  # ATen takes one axis at a time
     "first of one": ["AdaptiveAvgPool2d", "Reshape", "Flatten"],
     "crop": ["Crop2d", "Crop2d"],
     "every second": ["MaxPool2d", "Crop2d", "MaxPool2d"],
@@ -264,6 +265,31 @@ def test_export_where_fx_refuses():
     assert graph.get_buffer("norm.running_mean") is model.norm.running_mean
 
 
+@pytest.mark.parametrize(
+    "loop",
+    [
+        lambda net, x: torch.cat([net.head(net.body(x[i : i + 1]).mean((2, 3))) for i in range(x.shape[0])]),
+        lambda net, x: torch.stack([net.head(net.body(x[i]).mean((1, 2))) for i in range(x.shape[0])]),
+        lambda net, x: torch.stack([net.head(net.body(one).relu_().amax((1, 2))) for one in x]),
+        lambda net, x: torch.cat([net.head(net.body(one.unsqueeze(0)).flatten(2).mean(2)) for one in x], 0),
+        lambda net, x: torch.cat([net.head(F.adaptive_avg_pool2d(net.body(one), 1).view(1, -1)) for one in x]),
+        lambda net, x: torch.stack([net.head(net.body(one.transpose(1, 2)).softmax(0).mean((-1, 1))) for one in x]),
+    ],
+)
+def test_a_loop_over_the_samples_is_undone(loop):
+    class Loops(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
+            self.head = nn.Linear(4, 5)
+
+        def forward(self, x):
+            return loop(self, x)
+
+    graph = assert_equal(Loops())
+    assert layers(graph)["Conv2d"] == layers(graph)["Linear"] == 1 and functions(graph) == []
+
+
 def test_a_change_in_place_is_seen_by_later_readers():
     class InPlace(nn.Module):
         def __init__(self):
@@ -283,7 +309,8 @@ def test_a_change_in_place_is_seen_by_later_readers():
     "forward, words",
     [
         (lambda conv, x: conv(x) * (1 if x.sum() > 0 else 2), "test_module_graph.py"),
-        (lambda conv, x: torch.stack([conv(x[i]) for i in range(x.shape[0])]), "samples"),
+        (lambda conv, x: torch.cat([conv(x[i : i + 1]) * i for i in range(x.shape[0])]), "samples"),
+        (lambda conv, x: conv(x) - conv(x).mean(0) if x.shape[0] > 1 else conv(x), "samples"),
         (lambda conv, x: F.dropout(conv(x)), "random"),
         (lambda conv, x: (conv(x), x), "returns a tuple"),
         (lambda conv, x: conv(x[:, :2]), "cannot take inputs of shape"),

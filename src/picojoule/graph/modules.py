@@ -3,14 +3,15 @@
 import copy
 import operator
 import warnings
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from picojoule.errors import BadInput, UntraceableModel
 from picojoule.graph.operations import AFFINE, ARGUMENTS, Call, Sample, layers_of
+from picojoule.graph.seen import OPEN, Seen, first_line, is_check, name_of, see, see_one, unbound
 from picojoule.graph.trace import trace, users_line
 
 _JOINS: dict[str, Any] = {
@@ -21,8 +22,7 @@ _JOINS: dict[str, Any] = {
     "mul": operator.mul,
     "imul": operator.mul,
 }
-_CONCATENATIONS = ("cat", "concat", "concatenate")
-_CHECKS = ("_guards_fn", "_assert", "sym_constrain", "_check")
+_CONCATENATIONS = ("cat", "concat", "concatenate", "stack")
 
 
 def module_graph(model: nn.Module, example: Tensor) -> fx.GraphModule:
@@ -34,7 +34,7 @@ def module_graph(model: nn.Module, example: Tensor) -> fx.GraphModule:
     the graph shares its parameters and buffers.
 
     `example` is `[B, ...]` with at least one sample; the graph takes any number of them. Its outputs are those of
-    `model` within 1e-5, which is checked on two numbers of samples. A model that torch.fx cannot trace is
+    `model` within 1e-5, which is checked on one, two, three and five samples. A model that torch.fx cannot trace is
     exported by torch.export. Raises UntraceableModel where neither can follow the forward pass, or follows it wrongly.
     """
     if example.dim() < 2 or not len(example):
@@ -42,7 +42,6 @@ def module_graph(model: nn.Module, example: Tensor) -> fx.GraphModule:
     batches = _batches(example)
     twin = _twin(model)
     expected = [_scores(twin, batch) for batch in batches]
-    followed: fx.GraphModule | None = None
     try:
         graph = trace(twin)
         _single_input(graph, model)
@@ -51,27 +50,20 @@ def module_graph(model: nn.Module, example: Tensor) -> fx.GraphModule:
     except BadInput as refused:
         if isinstance(model, fx.GraphModule) or isinstance(getattr(model, "graph_module", None), fx.GraphModule):
             raise
-        followed = _plain(_exported(_twin(model), model, batches[1], refused), model, batches)
-        _compare(followed, batches, expected, model)
+        try:
+            followed = _plain(_exported(model, batches[1], refused), model, batches)
+            _compare(followed, batches, expected, model)
+        except BadInput as error:
+            followed = _of_one_sample(model, example[:1], error)
+            _compare(followed, batches, expected, model)
     return followed
 
 
-class _Seen(NamedTuple):
-    """What a node gave in two runs: the shape of one sample and its type, or a value that both runs agree on."""
-
-    sample: Sample | None
-    dtype: torch.dtype | None
-    value: Any
-
-
-_OPEN = object()
-"""A value that depends on the images."""
-
-
-def _batches(example: Tensor) -> tuple[Tensor, Tensor]:
-    """Two and three samples that differ, so that a graph which mixes them up shows."""
+def _batches(example: Tensor) -> list[Tensor]:
+    """Two, three, one and five samples that differ, so that a graph which mixes them up, or counts them, shows."""
     one = example[:1]
-    return torch.cat([one, one.flip(-1)]), torch.cat([one * 0.5, one, one.flip(1)])
+    samples = torch.cat([one, one.flip(-1), one * 0.5, one.flip(1), one * 0.8])
+    return [samples[:2], samples[1:4], samples[:1], samples]
 
 
 def _twin(model: nn.Module) -> nn.Module:
@@ -81,7 +73,7 @@ def _twin(model: nn.Module) -> nn.Module:
         twin = copy.deepcopy(model, shared).eval()
     except Exception as error:
         raise BadInput(
-            f"{type(model).__name__} cannot be copied ({_line(error)}); remove hooks such as weight_norm first"
+            f"{type(model).__name__} cannot be copied ({first_line(error)}); remove hooks such as weight_norm first"
         ) from error
     return twin
 
@@ -94,7 +86,7 @@ def _scores(model: nn.Module, batch: Tensor) -> Tensor:
     except BadInput:
         raise
     except Exception as error:
-        raise BadInput(f"{name} cannot take inputs of shape {list(batch.shape)}: {_line(error)}") from error
+        raise BadInput(f"{name} cannot take inputs of shape {list(batch.shape)}: {first_line(error)}") from error
     if not isinstance(scores, Tensor):
         raise BadInput(f"{name} returns a {type(scores).__name__}; expected one tensor, return the scores alone")
     return scores
@@ -105,28 +97,28 @@ def _single_input(graph: fx.GraphModule, model: nn.Module) -> None:
         raise UntraceableModel(f"{type(model).__name__} takes several inputs; expected one, the images")
 
 
-def _exported(twin: nn.Module, model: nn.Module, batch: Tensor, refused: BadInput) -> fx.GraphModule:
+def _exported(model: nn.Module, batch: Tensor, refused: BadInput) -> fx.GraphModule:
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # torch.export speaks of its own future
             sizes = ({0: torch.export.Dim.AUTO},)
-            return torch.export.export(twin, (batch,), dynamic_shapes=sizes, strict=False).module()  # pyright: ignore
+            return torch.export.export(_twin(model), (batch,), dynamic_shapes=sizes, strict=False).module()  # pyright: ignore
     except Exception as error:
         cause = refused.__cause__ or error
         raise UntraceableModel(
-            f"{type(model).__name__} cannot be followed: {_line(cause)} (at {users_line(cause)}); write its forward "
-            "pass without branches and loops that depend on the images"
+            f"{type(model).__name__} cannot be followed: {first_line(cause)} (at {users_line(cause)}); write its "
+            "forward pass without branches and loops that depend on the images"
         ) from error
 
 
-def _compare(graph: fx.GraphModule, batches: tuple[Tensor, Tensor], expected: list[Tensor], model: nn.Module) -> None:
+def _compare(graph: fx.GraphModule, batches: list[Tensor], expected: list[Tensor], model: nn.Module) -> None:
     for batch, scores in zip(batches, expected, strict=True):
         try:
             with torch.no_grad():
                 got = graph(batch.clone())
         except Exception as error:
             raise UntraceableModel(
-                f"{type(model).__name__} cannot be followed for {len(batch)} samples ({_line(error)}); write its "
+                f"{type(model).__name__} cannot be followed for {len(batch)} samples ({first_line(error)}); write its "
                 "forward pass for a whole batch, without loops over samples"
             ) from error
         if got.shape != scores.shape or not torch.allclose(
@@ -138,17 +130,29 @@ def _compare(graph: fx.GraphModule, batches: tuple[Tensor, Tensor], expected: li
             )
 
 
-def _plain(graph: fx.GraphModule, model: nn.Module, batches: tuple[Tensor, Tensor]) -> fx.GraphModule:
+def _plain(graph: fx.GraphModule, model: nn.Module, batches: list[Tensor]) -> fx.GraphModule:
     """The graph with layers in the place of functions, one module for each call, and nothing in place."""
-    _undo_in_place(graph)
-    return _Rebuilt(graph, model, _see(graph, batches)).made()
+    seen = see(graph, batches)
+    _undo_in_place(graph, seen)
+    return _Rebuilt(graph, model, seen, set()).made()
 
 
-def _undo_in_place(graph: fx.GraphModule) -> None:
+def _of_one_sample(model: nn.Module, one: Tensor, refused: BadInput) -> fx.GraphModule:
+    """The graph for one sample, which is that for a batch where a model loops over its samples."""
+    try:
+        graph = _exported(model, one, refused)
+        seen, bare = see_one(graph, one)
+        _undo_in_place(graph, seen)
+        return _Rebuilt(graph, model, seen, bare).made()
+    except Exception:  # what was wrong with the batch says more
+        raise refused from refused.__cause__
+
+
+def _undo_in_place(graph: fx.GraphModule, seen: Mapping[fx.Node, Seen]) -> None:
     """What reads a tensor after it was changed in place reads the changed one."""
     order = {node: i for i, node in enumerate(graph.graph.nodes)}
     for node in list(graph.graph.nodes):
-        if not node.all_input_nodes:
+        if not node.all_input_nodes or seen[node.all_input_nodes[0]].dtype is None:
             continue
         if node.op == "call_module":
             module: Any = graph.get_submodule(str(node.target))
@@ -163,100 +167,32 @@ def _undo_in_place(graph: fx.GraphModule) -> None:
 
 
 def _is_in_place(node: fx.Node) -> bool:
-    name = _name(node, bare=False)
+    name = name_of(node, bare=False)
     if node.op not in ("call_function", "call_method"):
         return False
     flag = dict(zip(ARGUMENTS.get(name, ()), node.args[1:], strict=False)) | dict(node.kwargs)
     by_name = name.endswith("_") and not name.endswith("__") or name in ("iadd", "isub", "imul", "itruediv")
-    return by_name or flag.get("inplace") is True
-
-
-def _name(node: fx.Node, bare: bool = True) -> str:
-    """What a node does, in one word that Python and ATen share."""
-    target: Any = node.target
-    if isinstance(target, torch._ops.OpOverload):
-        name = target._schema.name.partition("::")[2]
-    else:
-        name = target if isinstance(target, str) else getattr(target, "__name__", str(target))
-    return name.rstrip("_") if bare and not name.startswith("__") else name
-
-
-def _see(graph: fx.GraphModule, batches: tuple[Tensor, Tensor]) -> dict[fx.Node, _Seen]:
-    """Run the graph on two and on three samples."""
-    runs = []
-    for batch in batches:
-        run = _Watched(graph)
-        try:
-            with torch.no_grad():
-                run.run(batch.clone())
-        except Exception as error:
-            raise UntraceableModel(
-                f"the forward pass cannot be followed for {len(batch)} samples ({_line(error)}); write it for a whole "
-                "batch, without loops over samples"
-            ) from error
-        runs.append(run.values)
-    first, second = runs
-    return {node: _agreed(first[node], second[node]) for node in first}
-
-
-def _agreed(a: Any, b: Any) -> _Seen:
-    if isinstance(a, _Shape) and isinstance(b, _Shape):
-        two, three = a.shape, b.shape
-        behind = len(two) > 0 and (two[0], three[0]) == (2, 3) and two[1:] == three[1:]
-        return _Seen(tuple(two[1:]) if behind else None, a.dtype, _OPEN)
-    if isinstance(a, Tensor):
-        return _Seen(None, a.dtype, a)
-    return _Seen(None, None, a if type(a) is type(b) and not isinstance(a, _Shape) and _equal(a, b) else _OPEN)
-
-
-def _equal(a: Any, b: Any) -> bool:
-    try:
-        return bool(a == b)
-    except Exception:  # tensors inside
-        return False
-
-
-class _Shape(NamedTuple):
-    shape: torch.Size
-    dtype: torch.dtype
-
-
-class _Watched(fx.Interpreter):
-    """Keeps what every node gave: constants whole, tensors that depend on the images by their shape."""
-
-    def __init__(self, graph: fx.GraphModule):
-        super().__init__(graph)
-        self.extra_traceback = False
-        self.values: dict[fx.Node, Any] = {}
-        self._fixed: set[fx.Node] = set()
-
-    def run_node(self, n: fx.Node) -> Any:
-        value = None if _is_check(n) else super().run_node(n)
-        fixed = n.op == "get_attr" or n.op != "placeholder" and self._fixed.issuperset(n.all_input_nodes)
-        if fixed and not (n.op == "call_function" and not n.all_input_nodes and isinstance(value, Tensor)):
-            self._fixed.add(n)
-        if isinstance(value, Tensor) and n not in self._fixed:
-            self.values[n] = _Shape(value.shape, value.dtype)
-        else:
-            self.values[n] = value
-        return value
+    return by_name or bool(flag.get("inplace"))
 
 
 def _is_first_of_pool(node: fx.Node) -> bool:
     """Whether a node takes the maxima, and not their places, of ATen's adaptive pooling."""
     pools = [n for n in node.all_input_nodes if isinstance(n.target, torch._ops.OpOverload)]
-    return node.target is operator.getitem and node.args[1] == 0 and any("adaptive_max" in _name(n) for n in pools)
-
-
-def _is_check(node: fx.Node) -> bool:
-    return node.op in ("call_function", "call_module") and _name(node, bare=False).startswith(_CHECKS)
+    return bool(node.target is operator.getitem and node.args[1] == 0) and any(
+        "adaptive_max" in name_of(n) for n in pools
+    )
 
 
 class _Rebuilt:
-    """The same computation over layers, node by node; `model` owns the parameters."""
+    """The same computation over layers, node by node; `model` owns the parameters.
 
-    def __init__(self, graph: fx.GraphModule, model: nn.Module, seen: Mapping[fx.Node, _Seen]):
-        self._old, self._model, self._seen = graph, model, seen
+    `bare` are nodes that give the tensor of one sample, without the axis of the batch, which they get back here.
+    """
+
+    def __init__(
+        self, graph: fx.GraphModule, model: nn.Module, seen: Mapping[fx.Node, Seen], bare: Collection[fx.Node]
+    ):
+        self._old, self._model, self._seen, self._bare = graph, model, seen, bare
         self._tensors = dict(model.named_parameters(remove_duplicate=False))
         self._tensors |= dict(model.named_buffers(remove_duplicate=False))
         self._graph = fx.Graph()
@@ -265,7 +201,7 @@ class _Rebuilt:
 
     def made(self) -> fx.GraphModule:
         for node in self._old.graph.nodes:
-            if node.op != "get_attr" and not _is_check(node):
+            if node.op != "get_attr" and not is_check(node):
                 self._now[node] = self._node(node)
         made = fx.GraphModule(self._parts, self._graph, type(self._old).__name__)
         made.graph.eliminate_dead_code()
@@ -315,15 +251,11 @@ class _Rebuilt:
 
     def _joined(self, node: fx.Node) -> fx.Node | None:
         """Sums, differences, products and concatenations of tensors, in one form."""
-        name = _name(node)
+        name = name_of(node)
         if name in _CONCATENATIONS:
-            tensors = node.args[0] if node.args else node.kwargs.get("tensors")
+            tensors: Any = node.args[0] if node.args else node.kwargs.get("tensors")
             dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
-            ranks = {len(self._sample(n) or ()) for n in tensors}  # pyright: ignore[reportOptionalIterable, reportGeneralTypeIssues]
-            if len(ranks) != 1 or ranks == {0} or not isinstance(dim, int):
-                return None
-            dim %= ranks.pop() + 1
-            return self._graph.call_function(torch.cat, ([self._now[n] for n in tensors], dim))  # pyright: ignore[reportOptionalIterable, reportGeneralTypeIssues]
+            return self._concatenated(name, tensors, dim)
         if name not in _JOINS or len(node.args) != 2 or node.kwargs.get("alpha", 1) != 1:
             return None
         a, b = node.args
@@ -331,6 +263,16 @@ class _Rebuilt:
         if None in samples or len(samples[0] or ()) != len(samples[1] or ()):
             return None
         return self._graph.call_function(_JOINS[name], (self._now[a], self._now[b]))  # pyright: ignore[reportArgumentType]
+
+    def _concatenated(self, name: str, tensors: Any, dim: Any) -> fx.Node | None:
+        bare = any(n in self._bare for n in tensors)
+        if len(tensors) == 1 and dim == 0 and (bare or name != "stack") and self._is_activation(tensors[0]):
+            return self._now[tensors[0]]
+        ranks = {len(self._sample(n) or ()) for n in tensors}
+        if name == "stack" or len(ranks) != 1 or ranks == {0} or not isinstance(dim, int):
+            return None
+        dim = (dim + 1 if bare and dim >= 0 else dim) % (ranks.pop() + 1)
+        return self._graph.call_function(torch.cat, ([self._now[n] for n in tensors], dim))
 
     def _sample(self, value: Any) -> Sample | None:
         return self._seen[value].sample if isinstance(value, fx.Node) else None
@@ -353,9 +295,11 @@ class _Rebuilt:
         seen = self._seen[node]
         if _is_first_of_pool(node):
             (node,) = node.all_input_nodes
-        name = _name(node)
+        name = name_of(node)
         given = self._arguments(node, name)
         source = given.pop("input", None)
+        if self._bare and unbound(node) is not None:
+            name, source = "select", unbound(node)
         if name in AFFINE and not self._is_activation(source) and self._is_activation(given.get("other")):
             source, given["other"] = given["other"], source
             if name not in ("add", "mul"):
@@ -367,6 +311,8 @@ class _Rebuilt:
         if seen.dtype is not self._seen[source].dtype:
             return None, None
         known = {key: self._constant(value) for key, value in given.items()}
+        if source in self._bare:
+            known = {k: _behind_batch(k, v) for k, v in known.items()}
         is_open = any(_holds_open(value) for value in known.values())
         return Call(name, self._sample(source) or (), seen.sample, known, is_open), source
 
@@ -423,13 +369,17 @@ class _Rebuilt:
         return free
 
 
+def _behind_batch(name: str, value: Any) -> Any:
+    """An argument that counts axes of a sample from the front, with the batch before them."""
+    if name not in ("dim", "dims", "dim0", "dim1"):
+        return value
+    if isinstance(value, tuple | list):
+        axes = [_behind_batch("dim", v) for v in value]
+        return [0, *axes] if name == "dims" else axes
+    return value + 1 if isinstance(value, int) and value >= 0 else value
+
+
 def _holds_open(value: Any) -> bool:
     if isinstance(value, slice):
         return any(_holds_open(v) for v in (value.start, value.stop, value.step))
-    return any(_holds_open(v) for v in value) if isinstance(value, tuple | list) else value is _OPEN
-
-
-def _line(error: BaseException) -> str:
-    """The first line of an error's text."""
-    text = str(error).strip()
-    return text.splitlines()[0].rstrip(". ") if text else type(error).__name__
+    return any(_holds_open(v) for v in value) if isinstance(value, tuple | list) else value is OPEN
