@@ -156,7 +156,8 @@ def test_public_names_resolve(name):
 
 
 @pytest.mark.parametrize(
-    "package", ["data", "networks", "exchange", "report", "layers", "neurons", "cells", "energy", "execution"]
+    "package",
+    ["data", "networks", "exchange", "report", "layers", "neurons", "cells", "energy", "execution", "conversion"],
 )
 def test_names_of_a_package_resolve(package):
     module = import_module(f"picojoule.{package}")

@@ -103,6 +103,7 @@ NETWORKS = {
         conv(), nn.ReLU(), nn.ConvTranspose2d(6, 4, 2, stride=2, groups=2), nn.BatchNorm2d(4), nn.ReLU(), *head(4, 16)
     ),
     "max-pool": lambda: nn.Sequential(conv(), nn.ReLU(), nn.MaxPool2d(3, 2, 1), conv(6), nn.ReLU(), *head(6, 4)),
+    "global-max-pool": lambda: nn.Sequential(conv(), nn.ReLU(), nn.AdaptiveMaxPool2d(1), *head(6, 1)),
     "max-pool-first": lambda: nn.Sequential(conv(), nn.MaxPool2d(2), nn.ReLU(), conv(6), nn.ReLU(), *head(6, 4)),
     "max-pool-of-currents": lambda: nn.Sequential(
         conv(), nn.ReLU(), conv(6), nn.MaxPool2d(2), conv(6), nn.ReLU(), *head(6, 4)

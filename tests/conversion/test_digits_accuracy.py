@@ -1,13 +1,15 @@
 """The published behaviour on a small trained network, with tolerances: the fixture of docs/methods/ecc.md."""
 
+from typing import Any
+
 import pytest
 import torch
 
 from picojoule.conversion import ECCOptions, accuracy_by_step, closed_form, convert, count_mismatch
 
 
-def options(**given) -> ECCOptions:
-    return ECCOptions(**{"normalisation": "max"} | given)
+def options(**given: Any) -> ECCOptions:
+    return ECCOptions(**{"normalisation": "max", **given})
 
 
 def clocked(trained, timesteps: int, **given) -> float:

@@ -42,6 +42,7 @@ class Product(nn.Module):
     [
         (Product(), r"cannot convert mul \(mul\): it has no spiking form; write it as a layer of torch.nn"),
         (with_part(nn.LeakyReLU(-0.1)), r"cannot convert 1 \(LeakyReLU\) with a negative slope"),
+        (with_part(nn.AdaptiveMaxPool2d(4)), r"cannot convert 1 \(AdaptiveMaxPool2d\): its windows overlap unevenly"),
         (with_part(nn.Hardtanh()), r"cannot convert 1 \(Hardtanh\) from -1: events are not negative"),
         (with_part(nn.BatchNorm2d(4, track_running_stats=False)), "cannot convert 1: it keeps no running statistics"),
         (
@@ -49,7 +50,7 @@ class Product(nn.Module):
             r"expected a model with scores \[B, classes\], got \(2, 4, 6, 6\)",
         ),
     ],
-    ids=["product", "negative slope", "hardtanh", "no statistics", "no classes"],
+    ids=["product", "negative slope", "uneven pool", "hardtanh", "no statistics", "no classes"],
 )
 def test_other_parts_and_models(network, message):
     network(IMAGES)

@@ -9,11 +9,11 @@ from torch import nn
 from picojoule.data import intensities, load
 from picojoule.errors import BadInput
 from picojoule.graph.passes import fold_batch_norm
-from picojoule.layers import AddTime, MeanReadout, Repeat, Residual, Timewise
+from picojoule.layers import AddTime, MeanReadout, Repeat, Timewise
 from picojoule.methods.ann import ANN
 from picojoule.methods.ecc import ECC
 from picojoule.networks import Definition, Network
-from picojoule.neurons import IAF
+from picojoule.neurons import IAF, SignedIAF
 
 DEFINITION = Definition("small-cnn", (1, 8, 8), 10, pool="avg")
 
@@ -132,47 +132,33 @@ def test_the_average_pool_is_an_integrate_and_fire_layer_of_its_own():
         assert neuron.v_initial == pytest.approx(0.5 * float(neuron.threshold)) and neuron.v_reset is None
 
 
-@pytest.mark.parametrize("name", ["small-cnn", "cnn7"])
-def test_max_pooling_is_refused_in_one_sentence(name):
-    network = ANN().build(Definition(name, (1, 8, 8), 10, pool="max")).eval()
-    with pytest.raises(BadInput) as refusal:
-        ECC().finish(network, [digits(10)], DEFINITION)
-    assert str(refusal.value) == "ecc converts average pooling only, pool1 is max pooling; train with --pool avg"
+def test_max_pooling_converges_too():
+    torch.manual_seed(0)
+    definition = Definition("small-cnn", (1, 8, 8), 10, pool="max")
+    network, method = ANN().build(definition).eval(), ECC(256, 100.0)
+    made = method.finish(network, [digits(300)], method.definition(definition, None))
+    x = digits(100)
+    with torch.no_grad():
+        exact, rates = network(x), made(x)
+    assert (exact - rates).abs().mean() < 0.03 * exact.abs().mean()
 
 
-@pytest.mark.parametrize(
-    "part, hint",
-    [
-        (nn.Tanh(), "Tanh"),
-        (nn.LeakyReLU(), "LeakyReLU"),
-        (Residual(nn.Linear(4, 4)), "Identity"),
-        (Timewise(nn.LayerNorm(4)), "LayerNorm"),
-    ],
-)
-def test_what_is_no_chain_is_refused(part, hint):
+@pytest.mark.parametrize("part", [nn.Tanh(), Timewise(nn.LayerNorm(4))], ids=["Tanh", "LayerNorm"])
+def test_what_cannot_spike_is_refused(part):
     parts = nn.Sequential(AddTime(), nn.Flatten(2), nn.Linear(4, 4), part, nn.ReLU(), nn.Linear(4, 2), MeanReadout())
-    with pytest.raises(BadInput, match=f"ecc cannot convert .*{hint}"):
+    with pytest.raises(BadInput, match=r"cannot convert 3 \((Tanh|LayerNorm)\): it has no spiking form"):
         ECC().finish(Network(parts, (1, 2, 2), 2), [torch.rand(3, 1, 2, 2)], DEFINITION)
+
+
+def test_options_reach_the_conversion():
+    torch.manual_seed(0)
+    network = ANN().build(DEFINITION).eval()
+    plain, other = converted(network, 4), converted(network, 4, normalisation="mmse", per_channel=True, signed=True)
+    assert any(isinstance(m, SignedIAF) for m in other.modules())
+    assert not any(isinstance(m, SignedIAF) for m in plain.modules())
 
 
 @pytest.mark.parametrize("options", [{"timesteps": 0}, {"percentile": 0.0}, {"percentile": 101.0}, {"residual": -0.1}])
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(BadInput, match=f"expected .*{next(iter(options))}"):
         ECC(**options)
-
-
-@pytest.mark.parametrize(
-    "parts",
-    [
-        [Timewise(nn.Conv2d(1, 2, 3)), Timewise(nn.AvgPool2d(2)), nn.ReLU()],
-        [Timewise(nn.Conv2d(1, 2, 3)), nn.ReLU(), nn.ReLU()],
-    ],
-    ids=["pool before ReLU", "ReLU twice"],
-)
-def test_an_order_that_it_would_convert_wrongly_is_refused(parts):
-    chain = nn.Sequential(AddTime(), *parts, nn.Flatten(2), nn.LazyLinear(3), MeanReadout())
-    chain(torch.rand(1, 1, 8, 8))
-    network = Network(chain, (1, 8, 8), 3)
-    wanted = Definition("small-cnn", (1, 8, 8), 3, 4, "avg")
-    with pytest.raises(BadInput, match="ReLU right behind conv or linear"):
-        ECC().finish(network.eval(), [torch.rand(5, 1, 8, 8)], wanted)

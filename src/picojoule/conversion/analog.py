@@ -1,5 +1,6 @@
 """The canonical analog graph of a trained network: without time, every layer on its own, ready to spike."""
 
+import copy
 import operator
 from typing import Any
 
@@ -10,16 +11,16 @@ from picojoule.conversion.elementwise import push_scales_backward, push_scales_f
 from picojoule.conversion.norms import affine_norms
 from picojoule.conversion.options import ECCOptions
 from picojoule.conversion.order import pool_behind_activation
-from picojoule.conversion.parts import AVERAGES, LEAKY, MAXIMA, MOVES, NORMS, RECTIFIERS, is_synaptic
+from picojoule.conversion.parts import ADAPTIVE_MAXIMA, AVERAGES, LEAKY, MAXIMA, MOVES, NORMS, RECTIFIERS, is_synaptic
 from picojoule.conversion.populations import with_populations
 from picojoule.errors import BadInput
-from picojoule.graph.passes import bypass, copied, recompiled
+from picojoule.graph.passes import bypass, copied, recompiled, replace_layer
 from picojoule.graph.shapes import infer_shapes
 from picojoule.graph.trace import module_of, trace
 from picojoule.layers import AddTime, MeanReadout, Repeat, Scale, Shift, Timewise
 
 _DROPPED = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
-_KNOWN = (*RECTIFIERS, *LEAKY, *AVERAGES, *MAXIMA, *MOVES, *NORMS, Scale, Shift)
+_KNOWN = (*RECTIFIERS, *LEAKY, *ADAPTIVE_MAXIMA, *AVERAGES, *MAXIMA, *MOVES, *NORMS, Scale, Shift)
 _ADVICE = "train the network with ReLU in its place, which spikes can stand for"
 
 
@@ -40,6 +41,7 @@ def analog_graph(model: nn.Module, example: Tensor, options: ECCOptions) -> fx.G
     _drop(graph)
     _refuse(graph)
     infer_shapes(recompiled(graph), example, 0)
+    _fix_adaptive_pools(graph)
     affine_norms(graph, options.bn_epsilon)
     pool_behind_activation(graph)
     push_shifts_forward(graph)
@@ -77,8 +79,6 @@ def _one_module_per_call(graph: fx.GraphModule) -> None:
     for node in graph.graph.nodes:
         module = module_of(graph, node)
         if module is not None and id(module) in seen:
-            import copy
-
             name = node.name if not hasattr(graph, node.name) else f"{node.name}_call"
             graph.add_submodule(name, copy.deepcopy(module))
             node.target = name
@@ -137,6 +137,22 @@ def _refuse_function(node: fx.Node) -> None:
     operands = [a for a in node.args if not isinstance(a, list | tuple)] if node.target is not torch.cat else []
     if not known or not all(isinstance(a, fx.Node) for a in operands):
         raise BadInput(f"cannot convert {node.name} ({name}): it has no spiking form; write it as a layer of torch.nn")
+
+
+def _fix_adaptive_pools(graph: fx.GraphModule) -> None:
+    """Make every adaptive max pool one with windows of a size; shapes must have been inferred."""
+    for node in graph.graph.nodes:
+        pool = module_of(graph, node)
+        if isinstance(pool, ADAPTIVE_MAXIMA):
+            axes = 1 if isinstance(pool, nn.AdaptiveMaxPool1d) else 2
+            before, after = (n.meta["shape"][-axes:] for n in (node.all_input_nodes[0], node))
+            if any(a % b for a, b in zip(before, after, strict=True)):
+                raise BadInput(
+                    f"cannot convert {node.target} ({type(pool).__name__}): its windows overlap unevenly from "
+                    f"{tuple(before)} to {tuple(after)}; use a pool with one size of window"
+                )
+            window = tuple(a // b for a, b in zip(before, after, strict=True))
+            replace_layer(graph, node, nn.MaxPool1d(window[0]) if axes == 1 else nn.MaxPool2d(window))
 
 
 def _floats(module: nn.Module) -> list[Tensor]:

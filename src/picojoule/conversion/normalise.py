@@ -38,7 +38,7 @@ def normalised(graph: fx.GraphModule, scales: Mapping[str, Tensor], example: Ten
     """
     scaled = copied(graph)
     for node in neurons_of(scaled):
-        module, scale, name = module_of(scaled, node), scales[node.name].to(_dtype(scaled)), str(node.target)
+        module, scale, name = module_of(scaled, node), scales[node.name].to(_zero(scaled)), str(node.target)
         if not isinstance(module, CountInput | CountOutput):
             replace_layer(scaled, node, nn.ReLU())
         insert_before(scaled, node, node.all_input_nodes[0], unused_name(scaled, f"{name}_divided"), Scale(1 / scale))
@@ -73,7 +73,7 @@ def with_biases(graph: fx.GraphModule) -> fx.GraphModule:
         if scale_at(graph, source) is not None and len(source.users) == 1:
             user, source = source, source.all_input_nodes[0]  # what is left there is a threshold
         shape = source.meta["shape"]
-        zeros = torch.zeros(shape[1], *(1,) * (len(shape) - 2), dtype=_dtype(graph))
+        zeros = _zero(graph).expand(shape[1], *(1,) * (len(shape) - 2))
         new = insert_before(graph, user, source, unused_name(graph, f"{node.target}_bias"), Shift(zeros))
         new.meta["shape"] = shape
     return recompiled(graph)
@@ -82,7 +82,7 @@ def with_biases(graph: fx.GraphModule) -> fx.GraphModule:
 def bias_in_front(graph: fx.GraphModule, node: fx.Node) -> Bias | None:
     """The bias or offset that acts on a node's input alone; None where nothing does."""
     (source,) = node.all_input_nodes
-    factor = torch.ones((), dtype=_dtype(graph))
+    factor = _zero(graph) + 1
     while (here := scale_at(graph, source)) is not None and len(source.users) == 1:
         factor, (source,) = factor * here, source.all_input_nodes
     offset, layer = shift_at(graph, source), module_of(graph, source)
@@ -107,5 +107,6 @@ def scale_biases(graph: fx.GraphModule, factor: float) -> fx.GraphModule:
     return graph
 
 
-def _dtype(graph: fx.GraphModule) -> torch.dtype:
-    return next((p.dtype for p in graph.parameters()), torch.get_default_dtype())
+def _zero(graph: fx.GraphModule) -> Tensor:
+    """Zero, in the type of numbers and on the device of the graph's weights."""
+    return next((p.detach().new_zeros(()) for p in graph.parameters()), torch.zeros(()))

@@ -11,6 +11,7 @@ from picojoule.layers import Crop2d, Permute, Reshape, Scale, Shift
 
 AVERAGES = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d)
 MAXIMA = (nn.MaxPool1d, nn.MaxPool2d)
+ADAPTIVE_MAXIMA = (nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d)
 SPATIAL = (nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d, Crop2d, nn.Upsample)
 MOVES = (*SPATIAL, nn.Flatten, nn.Unflatten, Permute, Reshape, nn.PixelShuffle)
 RECTIFIERS = (nn.ReLU, nn.ReLU6, nn.Hardtanh)

@@ -87,7 +87,7 @@ def convert(
         spiking = with_time(scaled, timesteps, options)
         if options.bias_correction:
             correct_biases(spiking, scaled, ann, found, batches, timesteps)
-    network = Network(spiking, tuple(example.shape[1:]), classes).eval()
+    network = Network(spiking, tuple(example.shape[1:]), classes).eval().to(example.device)
     ends = {n.name for n in neurons_of(ended) if isinstance(module_of(ended, n), CountInput | CountOutput)}
     layers = tuple(ConvertedLayer(name, name, scale) for name, scale in found.items() if name not in ends)
     return Converted(network, ann, scaled.eval(), layers, options)

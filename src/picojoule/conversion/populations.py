@@ -57,7 +57,7 @@ def _split(graph: fx.GraphModule, node: fx.Node, slope: Tensor) -> None:
     replace_layer(graph, node, nn.ReLU())
     if not bool(slope.any()):
         return
-    graph.add_submodule(flip := unused_name(graph, f"{name}_flip"), Scale(-slope.to(_dtype(graph))))
+    graph.add_submodule(flip := unused_name(graph, f"{name}_flip"), Scale(-slope.to(_like(graph))))
     graph.add_submodule(negative := unused_name(graph, f"{name}_negative"), nn.ReLU())
     with graph.graph.inserting_after(node):
         flipped = graph.graph.call_module(flip, (source,))
@@ -70,5 +70,5 @@ def _split(graph: fx.GraphModule, node: fx.Node, slope: Tensor) -> None:
         new.meta["shape"] = node.meta["shape"]
 
 
-def _dtype(graph: fx.GraphModule) -> torch.dtype:
-    return next((p.dtype for p in graph.parameters()), torch.get_default_dtype())
+def _like(graph: fx.GraphModule) -> Tensor:
+    return next(graph.parameters(), torch.zeros(()))
