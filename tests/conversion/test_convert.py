@@ -13,7 +13,7 @@ from picojoule.energy import count, measure
 from picojoule.exchange import load, save
 from picojoule.graph import observe
 from picojoule.kinds import Events
-from picojoule.layers import SpikingMaxPool2d
+from picojoule.layers import Shift, SpikingMaxPool2d
 from picojoule.networks import Network
 from picojoule.neurons import IAF, Neuron, SignedIAF
 
@@ -180,13 +180,13 @@ def test_a_pool_of_neurons_has_the_ratio_of_scales_as_threshold():
 
 def test_bias_maps_are_kept_only_where_padding_cuts():
     network, x = made_up("norm-before-conv")
-    shifts = [m for m in convert(network, x).scaled.modules() if type(m).__name__ == "Shift"]
+    shifts = [m for m in convert(network, x).scaled.modules() if isinstance(m, Shift)]
     assert len(shifts) == 1 and shifts[0].offset.shape == (6, 8, 8)
     inside = shifts[0].offset[:, 1:-1, 1:-1]
     assert torch.allclose(inside, inside[:, :1, :1].expand_as(inside))
     parts = nn.Conv2d(3, 6, 3), nn.ReLU(), nn.BatchNorm2d(6), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(54, 5)
     unpadded = convert(nn.Sequential(*parts).eval(), x).scaled
-    assert not any(type(m).__name__ == "Shift" for m in unpadded.modules())
+    assert not any(isinstance(m, Shift) for m in unpadded.modules())
 
 
 @pytest.mark.parametrize("signed", [False, True])
