@@ -14,6 +14,7 @@ from picojoule.conversion.order import pool_behind_activation
 from picojoule.conversion.parts import ADAPTIVE_MAXIMA, AVERAGES, LEAKY, MAXIMA, MOVES, NORMS, RECTIFIERS, is_synaptic
 from picojoule.conversion.populations import with_populations
 from picojoule.errors import BadInput
+from picojoule.graph.modules import module_graph
 from picojoule.graph.passes import bypass, copied, recompiled, replace_layer
 from picojoule.graph.shapes import infer_shapes
 from picojoule.graph.trace import module_of, trace
@@ -37,7 +38,6 @@ def analog_graph(model: nn.Module, example: Tensor, options: ECCOptions) -> fx.G
     graph = copied(_traced(model, example))
     _strip_time(graph)
     _one_module_per_call(graph)
-    _replace_functions(graph)
     _drop(graph)
     _refuse(graph)
     infer_shapes(recompiled(graph), example, 0)
@@ -53,7 +53,8 @@ def analog_graph(model: nn.Module, example: Tensor, options: ECCOptions) -> fx.G
 
 
 def _traced(model: nn.Module, example: Tensor) -> fx.GraphModule:
-    return trace(model)
+    """The graph that a network of ours is made of; of other models one in which functions are layers."""
+    return trace(model) if hasattr(model, "graph_module") else module_graph(model, example)
 
 
 def _strip_time(graph: fx.GraphModule) -> None:
@@ -74,31 +75,18 @@ def _strip_time(graph: fx.GraphModule) -> None:
 
 
 def _one_module_per_call(graph: fx.GraphModule) -> None:
-    """Give every call a module of its own, so that each place has its own scale."""
+    """Give every call a module and parameters of its own, so that each place has its own scale."""
     seen: set[int] = set()
     for node in graph.graph.nodes:
         module = module_of(graph, node)
-        if module is not None and id(module) in seen:
+        if module is None:
+            continue
+        held = {id(module), *map(id, module.parameters())}
+        if held & seen:
             name = node.name if not hasattr(graph, node.name) else f"{node.name}_call"
             graph.add_submodule(name, copy.deepcopy(module))
             node.target = name
-        seen.add(id(module))
-
-
-_FUNCTIONS: dict[Any, Any] = {operator.iadd: operator.add, torch.add: operator.add, "add": operator.add}
-_FUNCTIONS |= {operator.isub: operator.sub, torch.sub: operator.sub, "sub": operator.sub, torch.concat: torch.cat}
-
-
-def _replace_functions(graph: fx.GraphModule) -> None:
-    """Sums and concatenations under one name each; flattening as a module."""
-    for node in list(graph.graph.nodes):
-        if node.target in _FUNCTIONS and not node.kwargs.get("alpha"):
-            node.op, node.target = "call_function", _FUNCTIONS[node.target]
-        elif node.target in (torch.flatten, "flatten"):
-            first, *rest = node.args
-            names = dict(zip(("start_dim", "end_dim"), rest, strict=False)) | dict(node.kwargs)
-            graph.add_submodule(f"{node.name}_layer", nn.Flatten(names.get("start_dim", 0), names.get("end_dim", -1)))
-            node.op, node.target, node.args, node.kwargs = "call_module", f"{node.name}_layer", (first,), {}
+        seen |= held
 
 
 def _drop(graph: fx.GraphModule) -> None:

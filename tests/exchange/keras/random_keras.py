@@ -54,7 +54,9 @@ def rectifiers(r):
 
 
 def norm(r, axis=-1):
-    return layers.BatchNormalization(axis, epsilon=r.choice([1e-3, 1e-5]), scale=r.random() < 0.8, center=r.random() < 0.8)
+    return layers.BatchNormalization(
+        axis, epsilon=r.choice([1e-3, 1e-5]), scale=r.random() < 0.8, center=r.random() < 0.8
+    )
 
 
 def noises(r):
@@ -159,7 +161,9 @@ def series_model(r):
     for _ in range(r.randint(1, 3)):
         kind, padding = r.randrange(6), r.choice(["same", "valid"])
         if kind == 0:
-            parts.append(layers.Conv1D(4, r.choice([1, 2, 3]), padding=r.choice(["same", "valid", "causal"]), strides=2))
+            parts.append(
+                layers.Conv1D(4, r.choice([1, 2, 3]), padding=r.choice(["same", "valid", "causal"]), strides=2)
+            )
         elif kind == 1:
             parts.append(layers.Conv1D(4, 3, padding=r.choice(["same", "causal"]), dilation_rate=2, activation="relu"))
         elif kind == 2:
@@ -205,7 +209,9 @@ def nested_model(r):
 def random_model(seed):
     """A model, and images in the file's order of axes."""
     r = Random(seed)
-    model = r.choice([images_model, images_model, images_model, images_model, series_model, features_model, nested_model])(r)
+    model = r.choice(
+        [images_model, images_model, images_model, images_model, series_model, features_model, nested_model]
+    )(r)
     numbers = np.random.default_rng(seed)
     for variable in model.weights:
         if variable.dtype == "float32":
