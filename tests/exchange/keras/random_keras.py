@@ -5,6 +5,7 @@ does not.
 """
 
 from random import Random
+from typing import Any
 
 import numpy as np
 from keras import Input, Model, Sequential, layers, ops
@@ -145,7 +146,8 @@ def images_model(r):
     first = image_data_format() == "channels_first"
     channels = r.choice([1, 2, 3])
     sides = (r.randint(7, 12), r.randint(7, 12))
-    x = inputs = Input((channels, *sides) if first else (*sides, channels))
+    inputs = Input((channels, *sides) if first else (*sides, channels))
+    x: Any = inputs
     for _ in range(r.randint(2, 6)):
         spatial = x.shape[2:] if first else x.shape[1:3]
         if min(spatial) < 4 or max(spatial) > 40:
@@ -209,9 +211,8 @@ def nested_model(r):
 def random_model(seed):
     """A model, and images in the file's order of axes."""
     r = Random(seed)
-    model = r.choice(
-        [images_model, images_model, images_model, images_model, series_model, features_model, nested_model]
-    )(r)
+    kinds = [images_model] * 4 + [series_model, features_model, nested_model]
+    model: Any = r.choice(kinds)(r)
     numbers = np.random.default_rng(seed)
     for variable in model.weights:
         if variable.dtype == "float32":

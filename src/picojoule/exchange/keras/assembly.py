@@ -2,6 +2,7 @@
 
 import keyword
 import re
+from collections import Counter
 from collections.abc import Sequence
 from math import prod
 from typing import Any, NamedTuple
@@ -14,8 +15,6 @@ from picojoule.layers import Permute
 
 LARGEST = 1 << 28
 """Numbers per sample at most in any tensor (our choice: 1 GiB)."""
-MOST_STEPS = 20_000
-"""Layers, with those of every call of a nested model, at most (our choice)."""
 
 
 class Map(NamedTuple):
@@ -52,6 +51,7 @@ class Assembly:
     def __init__(self) -> None:
         self._graph = fx.Graph()
         self._modules: dict[str, nn.Module] = {}
+        self._used: Counter[str] = Counter()
 
     def start(self, shape: tuple[int, ...], axes: tuple[int, ...]) -> Map:
         """The input, of `shape` in the file's order."""
@@ -101,13 +101,10 @@ class Assembly:
         return fx.GraphModule(self._modules, self._graph, "Keras")
 
     def _name(self, path: Sequence[str]) -> str:
-        if len(self._modules) >= MOST_STEPS:
-            raise BadInput(f"the model has more than {MOST_STEPS} layers")
-        target = ".".join(map(identifier, path))
-        unique, n = target, 1
+        target = unique = ".".join(map(identifier, path))
         while unique in self._modules:
-            n += 1
-            unique = f"{target}_{n}"
+            self._used[target] += 1
+            unique = f"{target}_{self._used[target] + 1}"
         return unique
 
 

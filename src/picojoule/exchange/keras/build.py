@@ -13,6 +13,9 @@ from picojoule.exchange.keras.wiring import Call, Model, Ref, entries_below, mod
 from picojoule.layers import Reshape
 from picojoule.networks import Network
 
+MOST_STEPS = 10_000
+"""Layers and connections at most, counted at every call of a nested model (our choice)."""
+
 
 def build(stored: Stored) -> Network:
     """The network of a file's content, in evaluation mode. Raises BadInput."""
@@ -67,6 +70,7 @@ def _input_shape(model: Model) -> tuple[int, ...]:
 class _Builder:
     def __init__(self, stored: Stored, net: Assembly, arrays: dict[tuple[str, ...], dict[str, Node]]):
         self._stored, self._net, self._arrays = stored, net, arrays
+        self._steps = 0
 
     def run(self, model: Model, given: list[Map], path: tuple[str, ...]) -> Map:
         """The output of a model, which may be nested at `path`, for its inputs."""
@@ -82,6 +86,9 @@ class _Builder:
 
     def _call(self, model: Model, call: Call, known: dict[Ref, Map], path: tuple[str, ...]) -> Map:
         entry, where = model.entries[call.name], (*path, call.name)
+        self._steps += 1 + len(call.inputs)
+        if self._steps > MOST_STEPS:
+            raise BadInput(f"the model has more than {MOST_STEPS} layers and connections, nested models included")
         stored = self._stored
         layer = Layer(
             where,

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from picojoule.errors import BadInput
 from picojoule.exchange.keras.hdf5 import SIGNATURE, Bytes, Node, root
 
-LARGEST_CONFIG = 32 << 20
-"""Bytes of JSON at most (our choice; the deepest published networks need about one hundredth)."""
+LARGEST_CONFIG = 8 << 20
+"""Bytes of JSON at most (our choice; a layer takes about one thousand)."""
 LARGEST_RATIO = 20
 """How much smaller than its content a compressed part may be (our choice; trained weights shrink by less than 2)."""
 

@@ -19,9 +19,9 @@ from torch import Tensor
 from picojoule.errors import BadInput
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-MOST_NAMES = 100_000
+MOST_NAMES = 20_000
 """Names in one group, or in one list, at most (our choice)."""
-_MOST_BLOCKS = 10_000
+_MOST_BLOCKS = 1_000
 _DATASPACE, _LINK_INFO, _DATATYPE, _LINK, _EXTERNAL, _LAYOUT = 0x01, 0x02, 0x03, 0x06, 0x07, 0x08
 _ATTRIBUTE, _CONTINUATION, _SYMBOL_TABLE, _ATTRIBUTE_INFO = 0x0C, 0x10, 0x11, 0x15
 _FLOATS: dict[tuple[int, tuple[int, ...]], str] = {

@@ -23,7 +23,7 @@ def arrays_of(stored: Stored, model: Model) -> dict[Path, Arrays]:
 
 def _positional(group: Node, model: Model, path: Path) -> dict[Path, Arrays]:
     """In a group `layers`, one group a layer: `conv2d`, `conv2d_1`, ... by type and count; newer files add the name."""
-    layers = _subgroup(group, "layers") or _subgroup(group, "_layer_checkpoint_dependencies")
+    layers = _subgroup(group, "layers")
     found: dict[Path, Arrays] = {}
     if layers is None:
         return found
