@@ -122,9 +122,10 @@ def test_the_fingerprint_changes_with_everything_that_decides_the_result():
     "names, asked, pool",
     [
         (["ann", "plain"], None, "max"),
-        (["ann", "ecc"], None, "avg"),
+        (["ann", "synops-conversion"], None, "avg"),
         (["plain"], "avg", "avg"),
-        (["ann", "ecc"], "avg", "avg"),
+        (["ann", "ecc"], None, "max"),
+        (["ann", "synops-conversion"], "avg", "avg"),
     ],
 )
 def test_all_methods_of_a_table_share_a_pooling(names, asked, pool):
@@ -132,8 +133,8 @@ def test_all_methods_of_a_table_share_a_pooling(names, asked, pool):
 
 
 def test_a_pooling_that_a_method_cannot_use_is_refused():
-    with pytest.raises(BadInput, match="ecc needs --pool avg, got --pool max"):
-        common_pool([make("ann"), make("ecc")], "max")
+    with pytest.raises(BadInput, match="synops-conversion needs --pool avg, got --pool max"):
+        common_pool([make("ann"), make("synops-conversion")], "max")
 
 
 def test_devices():

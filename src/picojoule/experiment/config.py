@@ -26,7 +26,7 @@ class Training:
             spiking-rnn.
         timesteps: Time steps of the spiking networks; by default 1 for trained and 16 for converted ones, 20 for
             first-spike, and as many as the data have for events.
-        pool: max or avg; avg when a method of the table needs it (ecc, synops-conversion), else max.
+        pool: max or avg; avg when a method of the table needs it (synops-conversion), else max.
         encoder: constant-current (first layer computed once), direct, bernoulli, latency, latency-early, latency-log,
             or frames (data that are events); by default the method's own: latency-early for first-spike, else
             constant-current.

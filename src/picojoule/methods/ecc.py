@@ -39,7 +39,6 @@ class ECC(Method):
         "Network From Convolutional Neural Network, Frontiers in Neuroscience, doi 10.3389/fnins.2022.759900",
     )
     parent: ClassVar[str | None] = "ann"
-    pool: ClassVar[str | None] = "avg"
 
     def __post_init__(self) -> None:
         if self.timesteps is not None and self.timesteps < 1:
