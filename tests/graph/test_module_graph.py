@@ -316,7 +316,7 @@ def test_a_change_in_place_is_seen_by_later_readers():
         (lambda conv, x: conv(x[:, :2]), "cannot take inputs of shape"),
     ],
 )
-def test_what_cannot_be_followed_is_refused(forward, words):
+def test_what_cannot_be_followed_is_refused(forward, words, capfd):
     class Model(nn.Module):
         def __init__(self):
             super().__init__()
@@ -327,6 +327,7 @@ def test_what_cannot_be_followed_is_refused(forward, words):
 
     with pytest.raises(BadInput, match=words) as caught:
         module_graph(Model(), IMAGES)
+    assert capfd.readouterr() == ("", "")
     assert "\n" not in str(caught.value)
     assert isinstance(caught.value, UntraceableModel) or "Model" in str(caught.value)
 

@@ -1,9 +1,12 @@
 """Any PyTorch model as a plain graph of layers, for passes that edit layers."""
 
 import copy
+import logging
 import operator
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import StringIO
 from typing import Any
 
 import torch
@@ -99,9 +102,9 @@ def _single_input(graph: fx.GraphModule, model: nn.Module) -> None:
 
 def _exported(model: nn.Module, batch: Tensor, refused: BadInput) -> fx.GraphModule:
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), _quiet(), torch.no_grad():
             warnings.simplefilter("ignore")  # torch.export speaks of its own future
-            sizes = ({0: torch.export.Dim.AUTO},)
+            sizes = ({0: torch.export.Dim.AUTO},) if len(batch) > 1 else None
             return torch.export.export(_twin(model), (batch,), dynamic_shapes=sizes, strict=False).module()  # pyright: ignore
     except Exception as error:
         cause = refused.__cause__ or error
@@ -109,6 +112,18 @@ def _exported(model: nn.Module, batch: Tensor, refused: BadInput) -> fx.GraphMod
             f"{type(model).__name__} cannot be followed: {first_line(cause)} (at {users_line(cause)}); write its "
             "forward pass without branches and loops that depend on the images"
         ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Torch.export prints whole graphs where it refuses; our sentence is enough."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _compare(graph: fx.GraphModule, batches: list[Tensor], expected: list[Tensor], model: nn.Module) -> None:

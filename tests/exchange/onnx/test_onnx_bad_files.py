@@ -62,6 +62,7 @@ def test_a_file_of_more_than_two_gigabytes(tmp_path, monkeypatch):
         ([("Erf", ["x"], "y", {})], {}, ["Erf 'Erf_y'", "GELU"]),
         ([("If", ["x"], "y", {})], {}, ["If 'If_y'", "without branches"]),
         ([("Cos", ["x"], "y", {})], {}, ["Cos 'Cos_y' is not supported", "replace it"]),
+        ([("Co\ns", ["x"], "y", {})], {}, ["Co?s ", "is not supported"]),
         ([("Conv", ["x", "x"], "y", {})], {}, ["Conv 'Conv_y' computes input 1 from the images"]),
         ([FLAT, ("MatMul", ["f", "w"], "y", {})], {"w": np.ones((5, 4), np.float32)}, ["MatMul_y", "does not fit"]),
         ([FLAT, ("MatMul", ["f", "w"], "y", {})], {"w": np.full((192, 4), np.nan, np.float32)}, ["MatMul_y", "NaN"]),

@@ -4,7 +4,7 @@ import math
 import operator
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from keyword import iskeyword
 from typing import Any
 
@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-from picojoule.errors import BadInput
 from picojoule.exchange.onnx.files import one_line
+from picojoule.exchange.onnx.shapes import joined, shape_after
 from picojoule.exchange.onnx.step import Activation, Step
 
 BATCH = 7919
@@ -24,7 +24,7 @@ MOST_NUMBERS = 2**28
 
 
 class Assembly:
-    """Collects layers. Shapes are worked out on torch's meta device, which computes no numbers.
+    """Collects layers, and works out the shapes between them.
 
     `budget` is how many bytes layers and folded constants may take: a small file must not unpack into a large model.
     `batch` is the number of samples that the file has been written for.
@@ -45,7 +45,7 @@ class Assembly:
         self, step: Step, layer: nn.Module, x: Activation, state: Mapping[str, np.ndarray] | None = None, part: str = ""
     ) -> Activation:
         """Call `layer` on `x`, under the step's name and `part`. `state` holds its parameters and buffers."""
-        shape = x.shape if isinstance(layer, _SAME_SHAPE) else self._shape(step, layer.eval(), [x])
+        shape = self._shape(step, lambda: shape_after(layer, x.shape), [x])
         for key, values in (state or {}).items():
             self.fill(step, layer, key, values)
         name = identifier(f"{step.name}_{part}" if part else step.name, self.root)
@@ -57,11 +57,9 @@ class Assembly:
         if len({len(x.shape) for x in inputs}) > 1:
             raise step.bad(f"joins tensors of unequal rank, {[x.sample for x in inputs]} behind the batch")
         nodes = [x.node for x in inputs]
-        if axis is None:
-            shape = self._shape(step, function, inputs)
-            return self._keep(Activation(self.graph.call_function(function, tuple(nodes)), shape))
-        shape = self._shape(step, lambda *tensors: function(tensors, axis), inputs)
-        return self._keep(Activation(self.graph.call_function(function, (nodes, axis)), shape))
+        shape = self._shape(step, lambda: joined([x.shape for x in inputs], axis), inputs)
+        arguments = tuple(nodes) if axis is None else (nodes, axis)
+        return self._keep(Activation(self.graph.call_function(function, arguments), shape))
 
     def added(self, step: Step, inputs: Sequence[Activation]) -> Activation:
         """The sum of two or more tensors."""
@@ -103,23 +101,17 @@ class Assembly:
         self._made[made.node] = made
         return made
 
-    def _shape(self, step: Step, call: Any, inputs: Sequence[Activation]) -> tuple[int, ...]:
+    def _shape(self, step: Step, call: Callable[[], tuple[int, ...]], inputs: Sequence[Activation]) -> tuple[int, ...]:
         try:
-            with torch.no_grad():
-                shape = tuple(call(*(torch.empty(x.shape, device="meta") for x in inputs)).shape)
-        except BadInput as error:
-            raise step.bad(f"cannot take its input: {error}") from None
-        except Exception as error:  # torch has many ways to say that sizes do not fit
+            shape = call()
+        except ValueError as error:
             shapes = " and ".join(str(list(x.sample)) for x in inputs)
             raise step.bad(f"does not fit its input of shape {shapes} behind the batch: {one_line(error)}") from None
-        if not shape or shape[0] != BATCH:
+        if shape[0] != BATCH:
             raise step.bad("mixes samples of a batch; expected the first axis to stay the batch")
         if not 0 < math.prod(shape[1:]) <= MOST_NUMBERS:
             raise step.bad(f"makes a tensor of shape {list(shape[1:])} for each sample; expected 1 to 2**28 numbers")
         return shape
-
-
-_SAME_SHAPE = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)  # on the meta device they would load much of torch
 
 
 def identifier(name: str, root: nn.Module) -> str:

@@ -10,7 +10,7 @@ from torch import fx, nn
 from picojoule.errors import BadInput
 from picojoule.exchange.onnx.assembly import Assembly, readable
 from picojoule.exchange.onnx.constants import fold
-from picojoule.exchange.onnx.files import OnnxFile, one_line, read_file, to_array
+from picojoule.exchange.onnx.files import OnnxFile, one_line, printable, read_file, to_array
 from picojoule.exchange.onnx.operators import apply, is_constant
 from picojoule.exchange.onnx.step import Activation, Step, Value
 from picojoule.layers import Permute
@@ -31,7 +31,7 @@ def load_onnx(path: Path) -> Network:
     try:
         return _build(file)
     except BadInput as error:
-        raise BadInput(f"{path.name}: {error}") from None
+        raise BadInput(f"{path.name}: {printable(error)}") from None
     except Exception as error:  # a file from anywhere can be wrong in any way
         raise BadInput(f"{path.name} is no intact ONNX model: {one_line(error)}") from error
 

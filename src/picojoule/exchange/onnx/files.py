@@ -79,7 +79,13 @@ def to_array(tensor: Any, folder: Path) -> np.ndarray:
 def one_line(error: BaseException) -> str:
     """The first line of an error's text, without a full stop."""
     text = str(error).strip()
-    return (text.splitlines()[0] if text else type(error).__name__).rstrip(". ")
+    first = text.splitlines()[0] if text else type(error).__name__
+    return "".join(c if c.isprintable() else "?" for c in first).rstrip(". ")
+
+
+def printable(error: BaseException) -> str:
+    """An error's text, without the line breaks and control characters that names in a file can have."""
+    return "".join(c if c.isprintable() else "?" for c in str(error))
 
 
 def _outside(tensor: Any, folder: Path, named: str, expected: int) -> bytes:

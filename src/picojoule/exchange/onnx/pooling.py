@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
 from picojoule.exchange.onnx.assembly import Assembly
 from picojoule.exchange.onnx.moving import moved, reshaped
 from picojoule.exchange.onnx.padding import cropped, padded, pads_of
+from picojoule.exchange.onnx.shapes import windows
 from picojoule.exchange.onnx.step import Activation, Step
 
 MAX: dict[int, Any] = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
@@ -19,25 +20,39 @@ ADAPTIVE: dict[str, dict[int, Any]] = {
 }
 
 
+class Windows(NamedTuple):
+    """Where the windows of a pooling lie, one number for each spatial axis, and whether the last may reach over."""
+
+    size: list[int]
+    strides: list[int]
+    dilations: list[int]
+    begin: list[int]
+    end: list[int]
+    up: bool
+
+    def counts(self, shape: Sequence[int], padding: Sequence[int], behind: Sequence[int], up: bool) -> list[int]:
+        """How many windows there are along each axis of a map with this padding."""
+        settings = zip(shape[2:], self.size, self.strides, self.dilations, padding, behind, strict=True)
+        return [windows(n, w, s, d, b + e, up, n + b) for n, w, s, d, b, e in settings]
+
+
 def max_pool(step: Step, net: Assembly) -> Activation:
     """MaxPool; what lies outside never wins."""
-    x, size, strides, spatial = _window(step)
-    dilations = step.sizes("dilations", spatial)
-    begin, end = pads_of(step, x, size, strides, dilations)
-    return _pooled(step, net, x, MAX[spatial], dict(dilation=dilations), size, strides, dilations, begin, end)
+    x, around = _windows_of(step)
+    if isinstance(net.maker(x), nn.ReLU | nn.ReLU6):  # zeros win over nothing there
+        return _pooled(step, net, x, around, MAX, dict(dilation=tuple(around.dilations)), zeros=True)
+    return _pooled(step, net, x, around, MAX, dict(dilation=tuple(around.dilations)), zeros=False)
 
 
 def average_pool(step: Step, net: Assembly) -> Activation:
     """AveragePool; what lies outside is left out of the average unless `count_include_pad` says otherwise."""
-    x, size, strides, spatial = _window(step)
-    if step.sizes("dilations", spatial) != [1] * spatial:
+    x, around = _windows_of(step)
+    if any(d != 1 for d in around.dilations):
         raise step.bad("is dilated, which no average pooling of torch is")
-    begin, end = pads_of(step, x, size, strides, [1] * spatial)
     counted = bool(step.whole("count_include_pad", 0))
-    if counted and begin != end:
-        x, begin, end = padded(step, net, x, begin, end), [0] * spatial, [0] * spatial
-    settings = dict(count_include_pad=counted)
-    return _pooled(step, net, x, AVERAGE[spatial], settings, size, strides, [1] * spatial, begin, end)
+    if counted and around.begin != around.end:
+        return _padded_pool(step, net, x, around, AVERAGE, {})
+    return _pooled(step, net, x, around, AVERAGE, dict(count_include_pad=counted), zeros=counted)
 
 
 def global_average_pool(step: Step, net: Assembly) -> Activation:
@@ -60,65 +75,58 @@ def reduce_max(step: Step, net: Assembly) -> Activation:
     return _reduced(step, net, "max")
 
 
-def _window(step: Step) -> tuple[Activation, list[int], list[int], int]:
+def _windows_of(step: Step) -> tuple[Activation, Windows]:
     x = step.activation()
     spatial = len(x.shape) - 2
     if spatial not in MAX:
         raise step.bad(f"pools a tensor with {len(x.shape)} axes; expected maps [B, C, H, W]")
     if "kernel_shape" not in step.attributes:
         raise step.bad("has no kernel_shape")
-    return x, step.sizes("kernel_shape", spatial), step.sizes("strides", spatial), spatial
+    size, strides, dilations = (step.sizes(name, spatial) for name in ("kernel_shape", "strides", "dilations"))
+    begin, end = pads_of(step, x, size, strides, dilations)
+    around = Windows(size, strides, dilations, begin, end, bool(step.whole("ceil_mode", 0)))
+    if min(around.counts(x.shape, begin, end, around.up)) < 1:
+        raise step.bad(f"has windows of {size}, which do not fit into maps of {list(x.shape[2:])}")
+    return x, around
 
 
 def _pooled(
-    step: Step,
-    net: Assembly,
-    x: Activation,
-    kind: Any,
-    settings: dict[str, Any],
-    size: Sequence[int],
-    strides: Sequence[int],
-    dilations: Sequence[int],
-    begin: list[int],
-    end: list[int],
+    step: Step, net: Assembly, x: Activation, around: Windows, kinds: dict[int, Any], settings: Any, zeros: bool
 ) -> Activation:
-    """The pooling whose windows begin where the file's do.
+    """The pooling whose windows begin where the file's do; with `zeros`, explicit padding is the last resort.
 
     Torch pads both ends alike: so the end is reached by more padding or by rounding up, and windows that are too many
     are cropped.
     """
-    up = bool(step.whole("ceil_mode", 0))
-    wanted = [
-        _windows(length, w, s, d, b + e, up, length + b)
-        for length, w, s, d, b, e in zip(x.shape[2:], size, strides, dilations, begin, end, strict=True)
-    ]
-    paddings = product(*({b, max(b, e)} for b, e in zip(begin, end, strict=True)))
-    for padding, ceil in product(sorted(paddings), (up, not up)):
-        early = [(p - b) / s for p, b, s in zip(padding, begin, strides, strict=True)]  # windows before the first
-        got = [
-            _windows(length, w, s, d, 2 * p, ceil, length + p) - a
-            for length, w, s, d, p, a in zip(x.shape[2:], size, strides, dilations, padding, early, strict=True)
-        ]
-        if min(wanted) > 0 and all(a >= b for a, b in zip(got, wanted, strict=True)) and not any(a % 1 for a in early):
-            layer = kind(tuple(size), tuple(strides), tuple(padding), ceil_mode=ceil, **_tuples(settings))
-            late = [int(a - b) for a, b in zip(got, wanted, strict=True)]
-            return cropped(step, net, net.layer(step, layer, x), [int(a) for a in early], late)
-    if isinstance(net.maker(x), nn.ReLU | nn.ReLU6) and kind in MAX.values():  # zeros win over nothing there
-        around = padded(step, net, x, begin, end)
-        layer = kind(tuple(size), tuple(strides), 0, ceil_mode=up, **_tuples(settings))
-        return net.layer(step, layer, around)
-    raise step.bad(f"pads by {begin} before and {end} behind, which cannot be done; use equal padding at both ends")
+    wanted = around.counts(x.shape, around.begin, around.end, around.up)
+    paddings = product(*({b, max(b, e)} for b, e in zip(around.begin, around.end, strict=True)))
+    for padding, up in product(sorted(paddings), (around.up, not around.up)):
+        if any(2 * p > size for p, size in zip(padding, around.size, strict=True)):  # more than torch allows
+            continue
+        early = [(p - b) / s for p, b, s in zip(padding, around.begin, around.strides, strict=True)]
+        late = [n - a - m for n, a, m in zip(around.counts(x.shape, padding, padding, up), early, wanted, strict=True)]
+        if min(late) >= 0 and not any(a % 1 for a in early):
+            layer = kinds[len(padding)](
+                tuple(around.size), tuple(around.strides), tuple(padding), ceil_mode=up, **settings
+            )
+            return cropped(step, net, net.layer(step, layer, x), [int(a) for a in early], [int(n) for n in late])
+    if zeros:
+        return _padded_pool(step, net, x, around, kinds, settings)
+    raise step.bad(
+        f"pads by {around.begin} before and {around.end} behind, which cannot be done; "
+        "use equal padding at both ends, of half a window at most"
+    )
 
 
-def _windows(length: int, window: int, stride: int, dilation: int, pads: int, up: bool, inside: int) -> int:
-    """How many windows fit; rounding up, the last one begins before `inside`, the start of the padding behind."""
-    room = length + pads - dilation * (window - 1) - 1
-    count = (-(-room // stride) if up else room // stride) + 1
-    return count - 1 if up and (count - 1) * stride >= inside else count
-
-
-def _tuples(settings: dict[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+def _padded_pool(
+    step: Step, net: Assembly, x: Activation, around: Windows, kinds: dict[int, Any], settings: Any
+) -> Activation:
+    """The pooling behind a layer that pads with zeros."""
+    wanted = around.counts(x.shape, around.begin, around.end, around.up)
+    x = padded(step, net, x, around.begin, around.end)
+    layer = kinds[len(wanted)](tuple(around.size), tuple(around.strides), 0, ceil_mode=around.up, **settings)
+    made = net.layer(step, layer, x)
+    return cropped(step, net, made, [0] * len(wanted), [n - m for n, m in zip(made.shape[2:], wanted, strict=True)])
 
 
 def _global(step: Step, net: Assembly, how: str) -> Activation:
