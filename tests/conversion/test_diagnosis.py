@@ -31,10 +31,10 @@ def test_many_steps_agree_with_the_network(digits_maximum):
 
 def test_numbers_of_one_layer_by_hand():
     """Two channels, constant currents 0.3 and 0.9 of a threshold, four steps: counts 1 and 4."""
-    network = nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 2)).eval()
+    first = nn.Linear(1, 2, bias=False)
+    network = nn.Sequential(first, nn.ReLU(), nn.Linear(2, 2)).eval()
     with torch.no_grad():
-        network[0].weight.copy_(torch.tensor([[0.3], [0.9]]))
-        network[0].bias.zero_()
+        first.weight.copy_(torch.tensor([[0.3], [0.9]]))
     x = torch.ones(4, 1)
     made = convert(network, x, timesteps=4, options=ECCOptions(constant=1.0))
     (layer,) = diagnose(made, [x]).layers
