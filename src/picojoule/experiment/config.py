@@ -26,7 +26,7 @@ class Training:
             spiking-rnn.
         timesteps: Time steps of the spiking networks; by default 1 for trained and 16 for converted ones, 20 for
             first-spike, and as many as the data have for events.
-        pool: max or avg; avg when a method of the table needs it (synops-conversion), else max.
+        pool: max or avg; avg for digits and where a method of the table needs it (synops-conversion), else max.
         encoder: constant-current (first layer computed once), direct, bernoulli, latency, latency-early, latency-log,
             or frames (data that are events); by default the method's own: latency-early for first-spike, else
             constant-current.
@@ -109,10 +109,15 @@ class Training:
             raise BadInput(f"expected --weight-decay from 0 to 1, got {self.weight_decay}")
 
     def decided(self) -> "Training":
-        """A copy in which what was left open has the dataset's default (digits are small and want more steps)."""
+        """A copy in which what was left open has the dataset's default.
+
+        Digits are small: they want more steps, and lose accuracy where pooling keeps only the largest value.
+        """
         epochs, batch_size = (60, 64) if self.data == "digits" else (10, 128)
         augment = self.augment or ("crop-flip" if self.data.startswith("cifar10") else "none")
-        return replace(self, epochs=self.epochs or epochs, batch_size=self.batch_size or batch_size, augment=augment)
+        pool = self.pool or ("avg" if self.data == "digits" else None)
+        size = self.batch_size or batch_size
+        return replace(self, epochs=self.epochs or epochs, batch_size=size, augment=augment, pool=pool)
 
     def as_json(self) -> dict[str, Any]:
         """The settings that decide the result; folders and device are left out."""
