@@ -129,3 +129,19 @@ def test_a_spiking_model_is_refused(command, tmp_path):
     model = json.loads(said.out)["records"][0]["model"]
     said = command("convert", model, "--data", "digits", "--timesteps", "4")
     assert said.code == 2 and len(said.err.splitlines()) == 1, said.err
+
+
+def test_recorded_conversions_become_a_table(command, tmp_path, trained):
+    lines = []
+    for n, options in enumerate((("--normalisation", "max"), ("--signed", "--residual", "0.4"))):
+        found = converted(command, trained["model"], "--data", "digits", "--timesteps", str(4 * (n + 1)), *options)
+        lines.append(json.dumps(found["record"]))
+    (tmp_path / "conversions.jsonl").write_text("\n".join(lines))
+    (tmp_path / "page.md").write_text("<!-- table: conversions.jsonl -->\n<!-- end table -->\n")
+    assert command("report", "--update", "page.md").code == 0
+    rows = [line.split(" | ") for line in (tmp_path / "page.md").read_text().splitlines() if line.startswith("|")]
+    assert [row[2] for row in rows[2:]] == ["max", "percentile, signed, tau 0.4"]
+    assert [name.split(",")[0] for name in rows[0][4:8]] == ["T=1", "T=2", "T=4", "T=8"]
+    first, second = (json.loads(line)["conversion"] for line in lines)
+    losses = [100 * (found["ann_accuracy"] - found["snn"][-1]["accuracy"]) for found in (first, second)]
+    assert rows[2][6] == f"{losses[0]:.2f}" and rows[2][7] == "" and rows[3][7] == f"{losses[1]:.2f}"

@@ -1,5 +1,8 @@
 """What a conversion says of itself: what was chosen, what the network answers after its steps, and every layer."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from picojoule.report.block import Block
 from picojoule.report.columns import Column
 from picojoule.report.load import Record
@@ -17,15 +20,12 @@ def conversion_blocks(record: Record) -> list[Block]:
 def _outcome(record: Record, found: Record) -> Block:
     chosen, against = found["chosen"], found["paired"]
     options = chosen["options"]
-    scales = options["normalisation"] + (" by channel" if options["per_channel"] else "")
-    extra = [name.replace("_", " ") for name in ("signed", "bias_correction") if options[name]]
-    low, high = (100 * (against["loss"] + side * 1.96 * against["error"]) for side in (-1, 1))
     accuracies = f"{format_percent(found['ann_accuracy'], 2)} %, spiking {format_percent(record['accuracy'], 2)} %"
     lines = [
         f"Network {accuracies} of {against['images']:,} test images: {100 * against['loss']:.2f} points lost (95 % "
-        f"interval {low:.2f} to {high:.2f}, paired); both answer alike on "
+        f"interval {_interval(against)}, paired); both answer alike on "
         f"{format_percent(against['agreement'], 2)} %.",
-        f"T = {chosen['timesteps']} steps, scales: {', '.join([scales, *extra])}.",
+        f"T = {chosen['timesteps']} steps, scales: {_scales(options)}.",
     ]
     if "tolerance" in chosen:
         within = "the fewest steps within" if chosen["within"] else "no try stayed within, this lost least:"
@@ -75,3 +75,49 @@ def _rates(found: Record) -> Block:
     ]
     note = "Validation images; activations and rates in units of one event per step."
     return Block("rates", "Activations of the network against rates of the spiking one", columns, [note])
+
+
+def conversion_columns(records: Sequence[Record]) -> tuple[list[Column], list[str]]:
+    """The columns and notes of conversions side by side: one row for each, points lost after each number of steps."""
+    found = [record["conversion"] for record in records]
+    every = sorted({point["timesteps"] for one in found for point in one["snn"]})
+    lost = [
+        {point["timesteps"]: f"{100 * (one['ann_accuracy'] - point['accuracy']):.2f}" for point in one["snn"]}
+        for one in found
+    ]
+    columns = [
+        Column("model", "", [Path(record["conversion_of"]).name for record in records], True),
+        Column("dataset", "", [record["dataset"] for record in records], True),
+        Column("scales", "", [_scales(one["chosen"]["options"]) for one in found], True),
+        Column("ANN", "accuracy [%]", [format_percent(one["ann_accuracy"], 2) for one in found]),
+        *[Column(f"T={steps}", "points lost", [row.get(steps, "") for row in lost]) for steps in every],
+        Column("at the last T", "95 % interval", [_interval(one["paired"]) for one in found]),
+        Column("alike", "% of images", [format_percent(one["paired"]["agreement"], 2) for one in found]),
+        Column("ACs", "at the last T, per image", [f"{one['snn'][-1]['acs']:,.0f}" for one in found]),
+    ]
+    commits = ", ".join(dict.fromkeys(str(record.get("commit")) for record in records))
+    sizes = ", ".join(dict.fromkeys(f"{one['paired']['images']:,}" for one in found))
+    note = (
+        "Each row is one network, made for its last T and read earlier; losses are paired differences on the same "
+        f"{sizes} test images, negative where the spiking network is better; commit {commits}."
+    )
+    return columns, [note]
+
+
+def _interval(against: Record) -> str:
+    low, high = (100 * (against["loss"] + side * 1.96 * against["error"]) for side in (-1, 1))
+    return f"{low:.2f} to {high:.2f}"
+
+
+def _scales(options: Record) -> str:
+    """The choices of a conversion in words."""
+    kind = options["normalisation"] if options["constant"] is None else f"constant {options['constant']:g}"
+    words = [kind + (" by channel" if options["per_channel"] else "")]
+    words += [name.replace("_", " ") for name in ("signed", "bias_correction") if options[name]]
+    words += [f"tau {options['residual']:g}"] if options["residual"] != 0.5 else []
+    words += [f"{name} counts" for name in ("input", "readout") if options[name] == "count"]
+    words += [f"{options['weight_bits']}-bit weights"] if options["weight_bits"] else []
+    words += [f"epsilon {options['bn_epsilon']:g}"] if options["bn_epsilon"] is not None else []
+    words += ["bias once"] if not options["bias_per_step"] else []
+    words += ["pools pass"] if options["pooling"] == "pass" else []
+    return ", ".join(words)

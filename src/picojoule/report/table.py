@@ -9,6 +9,7 @@ from picojoule.errors import BadInput
 from picojoule.files import write_text
 from picojoule.report.benchmark import benchmark_table
 from picojoule.report.columns import PARETO_MARK, PARETO_NOTE, Column, table_columns
+from picojoule.report.conversion import conversion_columns
 from picojoule.report.load import Record, read_records
 from picojoule.report.matched import matched_columns
 from picojoule.report.peers import peers_table
@@ -86,6 +87,8 @@ def _table_of(path: str, root: str | Path) -> str:
         return speed_table(records, part)
     if records and all("benchmark" in r for r in records):
         return benchmark_table(records)
+    if records and all("conversion" in r for r in records):
+        return _markdown(*conversion_columns(records))
     runs = read_records(file)
     return penalty_table(runs, part) if part else markdown_table(runs)
 
