@@ -3,8 +3,10 @@
 import json
 
 import pytest
+from torch.nn import ReLU
 
-from picojoule.exchange import load, read_notes
+from picojoule.exchange import load, read_notes, save
+from picojoule.networks import Definition, build
 
 FACTORY = """
 import torch
@@ -122,6 +124,9 @@ def test_another_dataset_is_refused(command, tmp_path, trained):
     )
     said = command("convert", "wide.py:make", "--data", "digits")
     assert said.code == 2 and "cannot take the images [1, 8, 8] of digits" in said.err
+    save(build(Definition("mlp", (1, 9, 9), 10), ReLU), "other.safetensors")
+    said = command("convert", "other.safetensors", "--data", "digits")
+    assert said.code == 2 and "takes images [1, 9, 9], digits has [1, 8, 8]" in said.err
 
 
 def test_a_spiking_model_is_refused(command, tmp_path):

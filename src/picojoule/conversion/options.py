@@ -16,20 +16,24 @@ ROUNDINGS = ("nearest", "trunc")
 class ECCOptions:
     """Choices of `convert`; the defaults are what the method `ecc` uses.
 
-    normalisation: the activation that is one event per step: the largest on the calibration data ("max", as
-        published), its `percentile`, the one with the least squared rounding error at T steps ("mmse"), or 1 ("none").
-    per_channel: one such activation for every channel instead of one for the layer.
-    constant: a number that takes the place of all of them.
-    residual: tau, the share of its threshold at which a membrane starts; 0.5 turns the floor of a count into rounding.
-    signed: neurons may take back events that they sent too early (`SignedIAF`).
-    input: the image as a constant current, or as events whose count is `floor(x * T)`, for x in [0, 1].
-    readout: scores are the mean output current, on the ANN's own scale, or the events of an output layer of neurons.
-    pooling: average pools get neurons of their own, or pass fractions of events on: exact, more events.
-    weight_bits: weights of that many bits, `2 ** (bits - 1)` levels up to the layer's largest; `weight_rounding` is
-        "nearest" or "trunc" (towards zero, as published).
-    bias_correction: match the mean activation of every channel on the calibration data, layer by layer.
-    bn_epsilon: use this epsilon in every batch norm instead of its own; wrong, to measure what that costs.
-    bias_per_step: False lets biases act once instead of at every step; wrong, to measure what that costs.
+    Arguments:
+        normalisation: The activation that is one event per step: the largest on the calibration data (max, as
+            published), its percentile, the one with the least squared rounding error at T steps (mmse), or 1 (none).
+        percentile: That of percentile.
+        per_channel: One such activation for every channel instead of one for the layer.
+        constant: A number that takes the place of all of them.
+        residual: tau, the share of its threshold at which a membrane starts; 0.5 turns the floor of a count into
+            rounding.
+        signed: Neurons may take back events that they sent too early.
+        input: current (the image as a constant current), or count (events, floor(x T) of them, for x in [0, 1]).
+        readout: current (the mean output current, on the network's own scale), or count (events of an output layer).
+        pooling: neurons (average pools get neurons of their own), or pass (fractions of events go on: exact, more
+            events).
+        weight_bits: Weights of that many bits, 2 ** (bits - 1) levels up to the layer's largest.
+        weight_rounding: nearest, or trunc (towards zero, as published).
+        bias_correction: Match the mean activation of every channel on the calibration data, layer by layer.
+        bn_epsilon: Use this epsilon in every batch norm instead of its own; wrong, to measure what that costs.
+        bias_per_step: False lets biases act once instead of at every step; wrong, to measure what that costs.
 
     Raises BadInput for values out of range.
     """

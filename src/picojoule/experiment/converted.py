@@ -18,6 +18,7 @@ from picojoule.errors import BadInput
 from picojoule.exchange import save
 from picojoule.experiment.measured import measured
 from picojoule.experiment.record import Record
+from picojoule.networks import Network
 
 LOSSES = (0.005, 0.001)
 """Losses of accuracy for which the fewest steps and the least energy are named."""
@@ -156,6 +157,11 @@ def check_model(model: nn.Module, data: Dataset, name: str) -> None:
     """Raise BadInput unless a model takes the images of `data` and yields one score per class."""
     if data.timesteps:
         raise BadInput(f"{data.name} holds events over time, and conversion takes images; choose other --data")
+    if isinstance(model, Network) and model.input_shape != data.input_shape:
+        raise BadInput(
+            f"{name} takes images {list(model.input_shape)}, {data.name} has {list(data.input_shape)}; give the --data "
+            "it was trained on"
+        )
     x = intensities(data.test.images[:2], data.scale)
     with torch.no_grad():
         try:
