@@ -31,13 +31,10 @@ def scale_inputs(layer: Any, factor: Tensor) -> bool:
 @torch.no_grad()
 def scale_outputs(layer: Any, factor: Tensor) -> bool:
     """Make `layer(x)` what `factor * layer(x)` was, if the factor differs by channel only; says whether."""
-    linear = isinstance(layer, nn.Linear)
-    if linear and factor.dim() and any(size != 1 for size in factor.shape[:-1]):
-        return False
-    values = factor.flatten() if linear and factor.dim() else per_channel(factor)
+    values = _per_output(layer, factor)
     if values is None:
         return False
-    if not linear and layer.transposed and values.dim():
+    if not isinstance(layer, nn.Linear) and layer.transposed and values.dim():
         by_group = layer.weight.view(layer.groups, -1, *layer.weight.shape[1:])
         by_group.mul_(values.reshape(layer.groups, 1, -1, *(1,) * (layer.weight.dim() - 2)))
     else:
@@ -50,14 +47,11 @@ def scale_outputs(layer: Any, factor: Tensor) -> bool:
 @torch.no_grad()
 def add_bias(layer: Any, offset: Tensor) -> bool:
     """Make `layer(x)` what `layer(x) + offset` was, if the offset differs by channel only; says whether."""
-    linear = isinstance(layer, nn.Linear)
-    if linear and offset.dim() and any(size != 1 for size in offset.shape[:-1]):
-        return False
-    values = offset.flatten() if linear and offset.dim() else per_channel(offset)
+    values = _per_output(layer, offset)
     if values is None:
         return False
     if layer.bias is None:
-        channels = layer.out_features if linear else layer.out_channels
+        channels = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
         layer.bias = nn.Parameter(torch.zeros(channels, dtype=layer.weight.dtype, device=layer.weight.device))
     layer.bias.add_(values)
     return True
@@ -72,3 +66,10 @@ def response(layer: nn.Module, constant: Tensor, shape: tuple[int, ...]) -> Tens
     if getattr(exact, "bias", None) is not None:
         exact.bias = None
     return exact(constant.double().expand(shape).unsqueeze(0))[0].to(constant.dtype)
+
+
+def _per_output(layer: Any, constant: Tensor) -> Tensor | None:
+    """A scalar, or one value for each output channel (or feature) of a layer; None where it differs otherwise."""
+    if not isinstance(layer, nn.Linear) or not constant.dim():
+        return per_channel(constant)
+    return None if any(size != 1 for size in constant.shape[:-1]) else constant.flatten()
