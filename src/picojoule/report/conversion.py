@@ -1,8 +1,5 @@
 """What a conversion says of itself: what was chosen, what the network answers after its steps, and every layer."""
 
-from collections.abc import Sequence
-from pathlib import Path
-
 from picojoule.report.block import Block
 from picojoule.report.columns import Column
 from picojoule.report.load import Record
@@ -23,9 +20,9 @@ def _outcome(record: Record, found: Record) -> Block:
     accuracies = f"{format_percent(found['ann_accuracy'], 2)} %, spiking {format_percent(record['accuracy'], 2)} %"
     lines = [
         f"Network {accuracies} of {against['images']:,} test images: {100 * against['loss']:.2f} points lost (95 % "
-        f"interval {_interval(against)}, paired); both answer alike on "
+        f"interval {interval(against)}, paired); both answer alike on "
         f"{format_percent(against['agreement'], 2)} %.",
-        f"T = {chosen['timesteps']} steps, scales: {_scales(options)}.",
+        f"T = {chosen['timesteps']} steps, scales: {choices(options)}.",
     ]
     if "tolerance" in chosen:
         within = "the fewest steps within" if chosen["within"] else "no try stayed within, this lost least:"
@@ -77,39 +74,13 @@ def _rates(found: Record) -> Block:
     return Block("rates", "Activations of the network against rates of the spiking one", columns, [note])
 
 
-def conversion_columns(records: Sequence[Record]) -> tuple[list[Column], list[str]]:
-    """The columns and notes of conversions side by side: one row for each, points lost after each number of steps."""
-    found = [record["conversion"] for record in records]
-    every = sorted({point["timesteps"] for one in found for point in one["snn"]})
-    lost = [
-        {point["timesteps"]: f"{100 * (one['ann_accuracy'] - point['accuracy']):.2f}" for point in one["snn"]}
-        for one in found
-    ]
-    columns = [
-        Column("model", "", [Path(record["conversion_of"]).name for record in records], True),
-        Column("dataset", "", [record["dataset"] for record in records], True),
-        Column("scales", "", [_scales(one["chosen"]["options"]) for one in found], True),
-        Column("ANN", "accuracy [%]", [format_percent(one["ann_accuracy"], 2) for one in found]),
-        *[Column(f"T={steps}", "points lost", [row.get(steps, "") for row in lost]) for steps in every],
-        Column("at the last T", "95 % interval", [_interval(one["paired"]) for one in found]),
-        Column("alike", "% of images", [format_percent(one["paired"]["agreement"], 2) for one in found]),
-        Column("ACs", "at the last T, per image", [f"{one['snn'][-1]['acs']:,.0f}" for one in found]),
-    ]
-    commits = ", ".join(dict.fromkeys(str(record.get("commit")) for record in records))
-    sizes = ", ".join(dict.fromkeys(f"{one['paired']['images']:,}" for one in found))
-    note = (
-        "Each row is one network, made for its last T and read earlier; losses are paired differences on the same "
-        f"{sizes} test images, negative where the spiking network is better; commit {commits}."
-    )
-    return columns, [note]
-
-
-def _interval(against: Record) -> str:
+def interval(against: Record) -> str:
+    """The 95 % interval of a paired loss, in points."""
     low, high = (100 * (against["loss"] + side * 1.96 * against["error"]) for side in (-1, 1))
     return f"{low:.2f} to {high:.2f}"
 
 
-def _scales(options: Record) -> str:
+def choices(options: Record) -> str:
     """The choices of a conversion in words."""
     kind = options["normalisation"] if options["constant"] is None else f"constant {options['constant']:g}"
     words = [kind + (" by channel" if options["per_channel"] else "")]

@@ -9,7 +9,7 @@ from picojoule.errors import BadInput
 from picojoule.files import write_text
 from picojoule.report.benchmark import benchmark_table
 from picojoule.report.columns import PARETO_MARK, PARETO_NOTE, Column, table_columns
-from picojoule.report.conversion import conversion_columns
+from picojoule.report.conversions import conversion_columns
 from picojoule.report.load import Record, read_records
 from picojoule.report.matched import matched_columns
 from picojoule.report.peers import peers_table
