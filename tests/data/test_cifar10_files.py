@@ -109,6 +109,7 @@ def test_damaged_sheet(tmp_path):
 
 
 def test_without_pillow_the_extra_is_named(tmp_path, monkeypatch):
+    (tmp_path / "a.webp").write_bytes(b"x")
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(BadInput, match=r"pip install 'picojoule\[images\]'"):
         read_sheet(tmp_path / "a.webp")

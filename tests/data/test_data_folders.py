@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ FOLDER = {
     "mnist": "MNIST/raw",
     "fashion-mnist": "FashionMNIST/raw",
     "cifar10-fair": "cifar10",
+    "tiny-imagenet": "tiny-imagenet-20.npz",
     "nmnist": "nmnist-1100.npz",
 }
 
@@ -44,7 +46,7 @@ def test_order_of_places(tmp_path, monkeypatch):
 def test_missing_data_names_folder_and_source(name, tmp_path, monkeypatch):
     folder = FOLDER.get(name, "cifar-10-batches-bin")
     text = message(name)
-    assert f"{tmp_path}/cache/picojoule/{folder}" in text and "https://" in text
+    assert f"{tmp_path}/cache/picojoule/{folder}" in text and re.search("https?://", text)
     monkeypatch.setenv("PICOJOULE_DATA", str(tmp_path / "chosen"))
     text = message(name)
     assert f"{tmp_path}/chosen/{folder} or {tmp_path}/cache/picojoule/{folder}" in text

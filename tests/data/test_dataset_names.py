@@ -9,7 +9,8 @@ from picojoule.errors import BadInput
 
 
 def test_names():
-    assert data.NAMES == ("digits", "mnist", "fashion-mnist", "cifar10", "cifar10-fair", "cifar10-holdout", "nmnist")
+    images = ("digits", "mnist", "fashion-mnist", "cifar10", "cifar10-fair", "cifar10-holdout", "tiny-imagenet")
+    assert data.NAMES == (*images, "nmnist")
 
 
 def test_names_are_there_without_torch():

@@ -32,14 +32,14 @@ def sheets_decoded_once():
         yield
 
 
-def load(name, root, folder):
-    if not (root / folder).is_dir():
+def load(name, root, folder, classes=10):
+    if not (root / folder).exists():
         pytest.skip(f"PICOJOULE_DATA has no {folder}")
     dataset = data.load(name, root)
     for split in (dataset.train, dataset.validation, dataset.test):
         assert split.images.dtype == torch.uint8 and split.labels.dtype == torch.int64
         assert split.images.shape == (len(split.labels), *dataset.input_shape)
-    assert (dataset.name, dataset.classes, dataset.scale) == (name, 10, 255)
+    assert (dataset.name, dataset.classes, dataset.scale) == (name, classes, 255)
     return dataset
 
 
@@ -103,6 +103,18 @@ def test_cifar10_holdout(root):
     assert holdout.train.labels[:5].tolist() == [6, 9, 9, 4, 1]
     assert per_class(holdout.train, holdout.validation, holdout.test) == [5000] * 10
     assert "not the official test" in holdout.split_note
+
+
+def test_tiny_imagenet(root):
+    tiny = load("tiny-imagenet", root, "tiny-imagenet-20.npz", 20)
+    assert tiny.input_shape == (3, 64, 64) and sizes(tiny) == [9_000, 1_000, 1_000]
+    assert (
+        tiny.train.labels.tolist() == list(range(20)) * 450 and tiny.validation.labels.tolist() == list(range(20)) * 50
+    )
+    assert torch.bincount(tiny.test.labels).tolist() == [50] * 20
+    parts = (tiny.train.images, tiny.validation.images, tiny.test.images)
+    grey = sum(int((part == part[:, :1]).flatten(1).all(1).sum()) for part in parts)
+    assert 158 <= grey < 200, "158 files have one channel; some colour files look grey"
 
 
 @pytest.fixture(scope="session")

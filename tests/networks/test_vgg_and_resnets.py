@@ -79,6 +79,14 @@ def test_number_of_parameters(name, parameters):
     assert sum(p.numel() for p in _build(name).parameters()) == parameters
 
 
+@pytest.mark.parametrize("name, parameters", [("vgg11", 9_264_212), ("vgg16", 15_778_772), ("vgg16-4096", 39_974_868)])
+def test_vgg_on_64_by_64_has_a_wider_head(name, parameters):
+    """Maps of 2 x 2 are left: the first dense layer takes 2048 features instead of 512."""
+    network = build(Definition(name, (3, 64, 64), 20), nn.ReLU).eval()
+    assert sum(p.numel() for p in network.parameters()) == parameters
+    assert network(_images(side=64)).shape == (2, 20)
+
+
 def test_layers_have_the_names_that_reports_show():
     x = _images(1)
     vgg, resnet = (observe(_build(name).eval(), x) for name in ("vgg11", "resnet20"))

@@ -22,6 +22,7 @@ _READERS = {
     "cifar10": "cifar10",
     "cifar10-fair": "cifar10",
     "cifar10-holdout": "cifar10",
+    "tiny-imagenet": "tiny_imagenet",
     "nmnist": "nmnist",
 }  # each data set and the module that reads it
 

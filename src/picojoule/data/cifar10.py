@@ -6,14 +6,14 @@ with `labels.npz` (`train` uint8 [50000], `test` uint8 [10000], `test_fair` bool
 images are exact, but 4,865 of its test images went through JPEG. If both are there, the binary one is read.
 """
 
-import io
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
+from picojoule.data.arrays import read_arrays
 from picojoule.data.dataset import Dataset, Split, hold_out_last, split_from_arrays
 from picojoule.data.find import bad_file, first_folder, missing_data, places, read_bytes
+from picojoule.data.images import Unreadable, decode
 from picojoule.errors import BadInput
 
 _BINARY, _SHEETS, _PICKLED = "cifar-10-batches-bin", "cifar10", "cifar-10-batches-py"
@@ -53,24 +53,12 @@ def read_sheet(path: Path) -> np.ndarray:
 
     Raises BadInput if Pillow is not installed, or the file is no such sheet.
     """
-    try:
-        from PIL import Image
-    except ImportError:
-        raise BadInput(
-            "the WebP sheets of CIFAR-10 are read with Pillow, which is not installed: pip install 'picojoule[images]'"
-        ) from None
     expected = "a WebP sheet of 3200 x 3200 RGB pixels"
     raw = read_bytes(path, expected, _AGAIN)
     try:
-        with Image.open(io.BytesIO(raw)) as image:
-            if image.size != (3200, 3200) or image.mode != "RGB":
-                got = f"{image.size[0]} x {image.size[1]} {image.mode} pixels"
-                raise bad_file(path, expected, got, _AGAIN)
-            image.load()
-            pixels = np.asarray(image)
-    except (OSError, EOFError, SyntaxError) as error:  # Pillow's errors for unreadable images
-        got = f"{len(raw):,} bytes that do not decode ({type(error).__name__})"
-        raise bad_file(path, expected, got, _AGAIN) from None
+        pixels = decode(raw, "WEBP", 3200, ("RGB",), "the WebP sheets of CIFAR-10 are read")
+    except Unreadable as error:
+        raise bad_file(path, expected, str(error), _AGAIN) from None
     tiles = pixels.reshape(100, 32, 100, 32, 3)
     return tiles.transpose(0, 2, 4, 1, 3).reshape(_BATCH, 3, 32, 32)
 
@@ -135,12 +123,7 @@ def _read(folder: Path, batches: list[str]) -> Split:
 def _label_array(folder: Path, which: str, count: int) -> np.ndarray:
     path = folder / "labels.npz"
     expected = f"an array {which!r} of {count:,} labels or marks"
-    raw = read_bytes(path, expected, _AGAIN)
-    try:
-        with np.load(io.BytesIO(raw), allow_pickle=False) as arrays:
-            array = arrays[which]
-    except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
-        raise bad_file(path, expected, f"a file without it ({type(error).__name__})", _AGAIN) from None
+    array = read_arrays(path, [which], expected, _AGAIN)[which]
     if array.shape != (count,) or array.dtype not in (np.uint8, np.bool_) or array.max() > 9:
         raise bad_file(path, expected, f"{array.dtype} {array.shape} with a maximum of {array.max()}", _AGAIN)
     return array

@@ -31,6 +31,11 @@ def first_folder(where: Iterable[Path], names: Iterable[str]) -> Path | None:
     return next((place / name for place in where for name in names if (place / name).is_dir()), None)
 
 
+def first_file(where: Iterable[Path], name: str) -> Path | None:
+    """The first existing `place / name`."""
+    return next((place / name for place in where if (place / name).exists()), None)
+
+
 def missing_data(name: str, where: list[Path], folder: str, get: str) -> BadInput:
     """The error for a data set that is in none of the places.
 

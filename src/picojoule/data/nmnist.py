@@ -6,15 +6,15 @@ end to end. Of each event: `x`, `y` uint8 (0 to 33), `p` uint8 (the polarity, 1 
 (its official number, 1 to 1000 and 60001 to 60100) and `offset` int64, with the number of all events at the end.
 """
 
-import io
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from picojoule.data.arrays import divides, fault_in, read_arrays
 from picojoule.data.dataset import Dataset, Split, hold_out_last, split_from_arrays
-from picojoule.data.find import bad_file, missing_data, places, read_bytes
+from picojoule.data.find import bad_file, first_file, missing_data, places
 from picojoule.kinds import Events
 
 TIMESTEPS = 20
@@ -48,7 +48,7 @@ def load(name: str = "nmnist", data_dir: str | Path | None = None) -> Dataset:
     are validation, the 100 test recordings are the test. Inputs are declared as unit events.
     """
     where = places(data_dir)
-    path = next((place / _FILE for place in where if (place / _FILE).exists()), None)
+    path = first_file(where, _FILE)
     if path is None:
         raise missing_data(name, where, _FILE, f"{_PACK} (its format is in picojoule.data.nmnist)")
     recordings = read_recordings(path)
@@ -74,13 +74,7 @@ def load(name: str = "nmnist", data_dir: str | Path | None = None) -> Dataset:
 
 def read_recordings(path: Path) -> Recordings:
     """All events of the file. Raises BadInput if it is missing, damaged or holds other recordings."""
-    raw = read_bytes(path, _EXPECTED, _AGAIN)
-    try:
-        with np.load(io.BytesIO(raw), allow_pickle=False) as arrays:
-            recordings = Recordings(*(arrays[key] for key in Recordings._fields))
-    except Exception as error:  # a damaged file can be wrong in any way
-        got = f"{len(raw):,} bytes that cannot be read as that ({type(error).__name__})"
-        raise bad_file(path, _EXPECTED, got, _AGAIN) from None
+    recordings = Recordings(**read_arrays(path, Recordings._fields, _EXPECTED, _AGAIN))
     fault = _fault(recordings)
     if fault:
         raise bad_file(path, _EXPECTED, fault, _AGAIN)
@@ -109,14 +103,11 @@ def _fault(r: Recordings) -> str:
     events, count = r.x.size, _TRAIN + _TEST
     types = (*[np.uint8] * 3, np.uint16, np.int64, np.uint8, np.int32)
     shapes = (*[(events,)] * 4, (count + 1,), (count,), (count,))
-    for key, array, dtype, shape in zip(r._fields, r, types, shapes, strict=True):
-        if array.dtype != dtype or array.shape != shape:
-            return f"an array {key!r} of {array.dtype} {array.shape} instead of {np.dtype(dtype)} {shape}"
-    for key, most in (("x", _SIDE - 1), ("y", _SIDE - 1), ("p", 1), ("label", 9)):
-        largest = getattr(r, key).max(initial=0)
-        if largest > most:
-            return f"a {key} of {largest}, above {most}"
-    if r.offset[0] != 0 or r.offset[-1] != events or (np.diff(r.offset) < 0).any():
+    expected = dict(zip(r._fields, zip(types, shapes, strict=True), strict=True))
+    fault = fault_in(r._asdict(), expected, {"x": _SIDE - 1, "y": _SIDE - 1, "p": 1, "label": 9})
+    if fault:
+        return fault
+    if not divides(r.offset, events):
         return f"offsets that do not divide its {events:,} events"
     official = np.concatenate([np.arange(1, _TRAIN + 1), np.arange(60_001, 60_001 + _TEST)])
     return "" if (r.sample == official).all() else "recordings with other official numbers"

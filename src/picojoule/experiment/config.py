@@ -20,7 +20,8 @@ class Training:
     """Everything that shapes a training run.
 
     Arguments:
-        data: Dataset: digits (built in), mnist, fashion-mnist, cifar10, cifar10-fair, cifar10-holdout, nmnist.
+        data: Dataset: digits (built in), mnist, fashion-mnist, cifar10, cifar10-fair, cifar10-holdout,
+            tiny-imagenet, nmnist.
         data_dir: Folder of the datasets; else $PICOJOULE_DATA, else the cache folder.
         network: small-cnn, cnn7, vgg11, vgg16, vgg16-4096, resnet18, resnet20, mlp, mlp-DxW (as mlp-5x128) or
             spiking-rnn.
@@ -41,8 +42,8 @@ class Training:
         weight_decay: L2 decay of the weights of layers.
         dropout: Dropout of vgg16 and vgg16-4096, as a share of the published rates.
         batch_size: Images per step, over all processes; 64 for digits, else 128.
-        augment: none, crop-flip (random crops after padding by 4, random mirror images; the default for CIFAR-10), or
-            rotate-shift-flip (by up to 15 degrees and 10 % of the side, random mirror images).
+        augment: none, crop-flip (random crops after padding by 4, random mirror images; the default for CIFAR-10 and
+            Tiny ImageNet), or rotate-shift-flip (by up to 15 degrees and 10 % of the side, random mirror images).
         precision: fp32, bf16 (autocast in training; evaluation is always float32), or auto: bf16 where the processor
             has AMX or the GPU bf16, else fp32. The record says which one ran.
         channels_last: Keep maps in channels-last memory order.
@@ -114,7 +115,7 @@ class Training:
         Digits are small: they want more steps, and lose accuracy where pooling keeps only the largest value.
         """
         epochs, batch_size = (60, 64) if self.data == "digits" else (10, 128)
-        augment = self.augment or ("crop-flip" if self.data.startswith("cifar10") else "none")
+        augment = self.augment or ("crop-flip" if self.data.startswith(("cifar10", "tiny-imagenet")) else "none")
         pool = self.pool or ("avg" if self.data == "digits" else None)
         size = self.batch_size or batch_size
         return replace(self, epochs=self.epochs or epochs, batch_size=size, augment=augment, pool=pool)

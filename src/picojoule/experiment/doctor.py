@@ -32,7 +32,7 @@ def findings(data_dir: Path | None = None) -> dict[str, str]:
         "joules of the CPU": _sensors(find_rapl()),
         "joules of the GPU": _sensors(find_nvml()),
         "plotly": version("plotly"),
-        "pillow": version("pillow") if find_spec("PIL") else "not installed (needed for cifar10 sheets)",
+        "pillow": version("pillow") if find_spec("PIL") else "not installed (cifar10, tiny-imagenet)",
     }
     return found | {f"data: {name}": _dataset(name, data_dir) for name in NAMES}
 

@@ -20,7 +20,8 @@ def vgg(d: Definition, activation: Activation) -> list[nn.Module]:
     4096 without norm instead. `d.dropout` is a share of SpKeras's rates: 0.3 behind the first convolution, 0.4 behind
     the others but for the second of the first two stages, 0.5 before and behind each hidden layer; vgg11 has none.
 
-    Source: configurations A and D of Simonyan and Zisserman 2015, arXiv 1409.1556, for images of 32 x 32.
+    Source: configurations A and D of Simonyan and Zisserman 2015, arXiv 1409.1556, for images of 32 x 32;
+    on larger ones the first dense layer has as many more inputs as the last maps have pixels.
     """
     before, height, width = d.input_shape
     stages, hidden = _STAGES[d.name.split("-")[0]], _HEADS[d.name]
