@@ -1,12 +1,17 @@
 """`picojoule convert`: from a model file to a spiking model, its record and its diagnosis."""
 
 import json
+import os
+from pathlib import Path
 
+import numpy as np
 import pytest
 from torch.nn import ReLU
 
 from picojoule.exchange import load, read_notes, save
 from picojoule.networks import Definition, build
+
+REAL = Path(os.environ.get("PICOJOULE_DATA", ""))  # before the fixtures that hide it
 
 FACTORY = """
 import torch
@@ -86,6 +91,37 @@ def test_a_python_model_with_functional_layers(command, tmp_path):
     (tmp_path / "model.py").write_text(FACTORY)
     found = converted(command, "model.py:make", "--data", "digits", "--timesteps", "4")
     assert len(found["layers"]) == 1 and found["record"]["macs"] > 0 < found["record"]["acs"]
+
+
+def camera(folder):
+    """A made-up file of N-MNIST: class k has events in rows 3k to 3k + 2 of every fourth column."""
+    draw, label, events = np.random.default_rng(0), np.arange(1100) % 10, 1100 * 200
+    rows = np.repeat(3 * label, 200) + draw.integers(0, 3, events)
+    arrays = {"x": 4 * draw.integers(0, 9, events), "y": rows, "p": draw.integers(0, 2, events), "label": label}
+    np.savez(
+        folder / "nmnist-1100.npz",
+        **{key: array.astype(np.uint8) for key, array in arrays.items()},
+        dt=np.full(events, 1_500, np.uint16),
+        offset=np.arange(0, events + 1, 200),
+        sample=np.r_[1:1001, 60_001:60_101].astype(np.int32),
+    )
+
+
+@pytest.mark.parametrize("real", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_counts_of_an_event_camera(command, tmp_path, real):
+    folder = REAL if real else tmp_path
+    if not real:
+        camera(tmp_path)
+    elif not (folder / "nmnist-1100.npz").is_file():
+        pytest.skip("PICOJOULE_DATA names no folder with nmnist-1100.npz")
+    common = ("--data", "nmnist-frames", "--data-dir", folder)
+    train = ("--network", "small-cnn", "--pool", "avg", "--epochs", "6" if real else "4", "--batch-size", "32")
+    train += () if real else ("--limit-train", "320")
+    assert command("train", "ann", *common, *train, "--out", "ann").code == 0
+    options = ("--normalisation", "mmse", "--per-channel", "--timesteps", "16")
+    found = converted(command, "ann/runs/ann_seed-0/model.safetensors", *common, *options)
+    assert found["ann_accuracy"] >= (0.8 if real else 0.98) and found["paired"]["loss"] <= 0.05
+    assert found["record"]["acs"] > 0
 
 
 def test_what_it_prints(command, trained):

@@ -14,6 +14,7 @@ FOLDER = {
     "cifar10-fair": "cifar10",
     "tiny-imagenet": "tiny-imagenet-20.npz",
     "nmnist": "nmnist-1100.npz",
+    "nmnist-frames": "nmnist-1100.npz",
 }
 
 

@@ -58,8 +58,22 @@ def test_splits_and_what_is_declared(tmp_path):
         assert split.images.shape == (count, 20, 2, 34, 34) and split.images.dtype == torch.uint8
         assert split.labels.dtype == torch.int64 and split.labels.tolist() == [i % 10 for i in range(count)]
     assert dataset.test.images[0].nonzero().tolist() == [list(place) for place in FRAMES[1000]]
-    assert dataset.split_note.endswith("after which came 2 of the 12 events, which are dropped.")
+    assert dataset.split_note.endswith("after which came 2 of the 12 events, dropped.")
     assert data.intensities(dataset.train.images[:1], dataset.scale).unique().tolist() == [0.0, 1.0]
+
+
+def test_counts_of_whole_recordings(tmp_path):
+    at_one = {key: np.repeat(array[:1], 20) for key, array in made_up().items() if key in ("x", "y", "p", "dt")}
+    more = {key: np.r_[array, at_one[key]] for key, array in made_up().items() if key in at_one}
+    written(tmp_path, **more, offset=np.r_[made_up()["offset"][:-1], 32])
+    camera = data.load("nmnist-frames", tmp_path)
+    assert (camera.input_shape, camera.timesteps, camera.inputs, camera.scale) == ((2, 34, 34), None, Values(), 16)
+    assert [len(s.labels) for s in (camera.train, camera.validation, camera.test)] == [900, 100, 100]
+    found = {tuple(at): int(camera.train.images[tuple(at)]) for at in camera.train.images.nonzero().tolist()}
+    first = {(0, 1, 5, 3): 2, (0, 0, 5, 3): 1, (0, 1, 0, 33): 1}
+    assert found == first | {(2, 0, 33, 0): 4, (2, 1, 2, 1): 1, (2, 1, 4, 4): 1, (2, 0, 4, 4): 1}, "late events count"
+    assert data.intensities(camera.test.images, 16)[99, 1, 5, 3] == 1.0, "20 events are no more than 16"
+    assert "of which 4 of the 32 events are left out, beyond 16 at a pixel." in camera.split_note
 
 
 def test_limited_keeps_the_kind_and_the_frames(tmp_path):

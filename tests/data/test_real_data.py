@@ -148,6 +148,17 @@ def test_nmnist_frames_are_what_its_events_say(root, nmnist):
         assert {tuple(place) for place in split.images[row].nonzero().tolist()} == expected
 
 
+def test_nmnist_counts_are_its_events(root, nmnist):
+    camera = data.load("nmnist-frames", root)
+    recordings = read_recordings(root / "nmnist-1100.npz")
+    events = camera.train.images.flatten(1).sum(1, dtype=torch.int64)
+    lost = torch.from_numpy(np.diff(recordings.offset)[:900]) - events
+    assert lost.min() == 0 and 0 < lost.sum() < 1e-4 * events.sum() and camera.train.images.max() == 16
+    assert camera.test.labels.equal(nmnist.test.labels) and "292 of the 4,518,827 events" in camera.split_note
+    seen = nmnist.test.images.amax(1)
+    assert (camera.test.images > 0).ge(seen > 0).all(), "what a frame holds is in the image"
+
+
 def test_nmnist_labels_are_those_of_mnist(root, nmnist):
     if not (root / "MNIST").is_dir():
         pytest.skip("PICOJOULE_DATA has no MNIST")

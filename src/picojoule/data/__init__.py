@@ -24,6 +24,7 @@ _READERS = {
     "cifar10-holdout": "cifar10",
     "tiny-imagenet": "tiny_imagenet",
     "nmnist": "nmnist",
+    "nmnist-frames": "nmnist",
 }  # each data set and the module that reads it
 
 NAMES: tuple[str, ...] = tuple(_READERS)

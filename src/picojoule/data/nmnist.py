@@ -1,4 +1,4 @@
-"""N-MNIST: 1,100 recordings of MNIST digits by an event camera of 34 x 34 pixels, as frames of events.
+"""N-MNIST: 1,100 recordings of MNIST digits by an event camera of 34 x 34 pixels, as events over time or as images.
 
 `nmnist-1100.npz` holds the first 1,000 recordings of the official training set and the first 100 of the test set,
 end to end. Of each event: `x`, `y` uint8 (0 to 33), `p` uint8 (the polarity, 1 = brighter) and `dt` uint16
@@ -6,6 +6,7 @@ end to end. Of each event: `x`, `y` uint8 (0 to 33), `p` uint8 (the polarity, 1 
 (its official number, 1 to 1000 and 60001 to 60100) and `offset` int64, with the number of all events at the end.
 """
 
+import math
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -15,11 +16,13 @@ import numpy as np
 from picojoule.data.arrays import divides, fault_in, read_arrays
 from picojoule.data.dataset import Dataset, Split, hold_out_last, split_from_arrays
 from picojoule.data.find import bad_file, first_file, missing_data, places
-from picojoule.kinds import Events
+from picojoule.kinds import Events, Values
 
 TIMESTEPS = 20
 BIN_US = 15_000
 """Microseconds per frame: three saccades of the camera, 0.1 s each, are 20 frames."""
+MOST = 16
+"""Events at one pixel that are intensity 1 of an image; 0.02 % of the pixels with events have more."""
 
 _FILE, _SOURCE = "nmnist-1100.npz", "https://www.garrickorchard.com/datasets/n-mnist"
 _PACK = f"pack the first 1,000 training and 100 test recordings of {_SOURCE}"
@@ -42,33 +45,40 @@ class Recordings(NamedTuple):
 
 
 def load(name: str = "nmnist", data_dir: str | Path | None = None) -> Dataset:
-    """N-MNIST as binary frames `[N, T=20, 2, 34, 34]` of 15 ms, OFF events in channel 0 and ON events in 1.
+    """N-MNIST, OFF events in channel 0 and ON events in 1.
 
-    A pixel is 1 if any event of that polarity fell into the frame. The last 100 of the 1,000 training recordings
-    are validation, the 100 test recordings are the test. Inputs are declared as unit events.
+    `nmnist` is binary frames `[N, T=20, 2, 34, 34]` of 15 ms, declared as unit events: a pixel is 1 if any event of
+    that polarity fell into the frame. `nmnist-frames` is one image `[N, 2, 34, 34]` of each recording, as networks
+    without time take it: its events at each pixel, at most 16 of them, where 16 are intensity 1. The last 100 of the
+    1,000 training recordings are validation, the 100 test recordings are the test.
     """
     where = places(data_dir)
     path = first_file(where, _FILE)
     if path is None:
         raise missing_data(name, where, _FILE, f"{_PACK} (its format is in picojoule.data.nmnist)")
     recordings = read_recordings(path)
-    frames, dropped = frames_of(recordings)
-    train, validation = hold_out_last(_split(frames, recordings, slice(_TRAIN)), _VALIDATION)
+    events = f"of the {len(recordings.x):,} events"
+    if name == "nmnist-frames":
+        images, dropped = counts_of(recordings)
+        note = f"counts of events, of which {dropped:,} {events} are left out, beyond {MOST} at a pixel"
+    else:
+        images, dropped = frames_of(recordings)
+        note = f"{TIMESTEPS} binary frames of {BIN_US // 1000} ms, after which came {dropped:,} {events}, dropped"
+    train, validation = hold_out_last(_split(images, recordings, slice(_TRAIN)), _VALIDATION)
     return Dataset(
         name=name,
         train=train,
         validation=validation,
-        test=_split(frames, recordings, slice(_TRAIN, None)),
+        test=_split(images, recordings, slice(_TRAIN, None)),
         classes=10,
-        scale=1,
+        scale=MOST if name == "nmnist-frames" else 1,
         split_note="The first 100 official test recordings; of the first 1,000 official training recordings the"
-        f" first 900 train and the last 100 validate; {TIMESTEPS} binary frames of {BIN_US // 1000} ms, after which"
-        f" came {dropped:,} of the {len(recordings.x):,} events, which are dropped.",
+        f" first 900 train and the last 100 validate; {note}.",
         source=_SOURCE,
         licence="CC BY-SA 4.0",
         citation="Orchard, Jayawant, Cohen and Thakor 2015, Converting static image datasets to spiking neuromorphic"
         " datasets using saccades, Frontiers in Neuroscience 9:437",
-        inputs=Events(most=1),
+        inputs=Values() if name == "nmnist-frames" else Events(most=1),
     )
 
 
@@ -94,8 +104,18 @@ def frames_of(recordings: Recordings) -> tuple[np.ndarray, int]:
     return frames, dropped
 
 
-def _split(frames: np.ndarray, recordings: Recordings, part: slice) -> Split:
-    return split_from_arrays(frames[part], recordings.label[part])
+def counts_of(recordings: Recordings) -> tuple[np.ndarray, int]:
+    """Events of the whole recording at each pixel, at most MOST, uint8 `[N, 2, 34, 34]`, and how many are left out."""
+    shape = (len(recordings.label), 2, _SIDE, _SIDE)
+    recording = np.repeat(np.arange(shape[0]), np.diff(recordings.offset))
+    places = np.ravel_multi_index((recording, recordings.p, recordings.y, recordings.x), shape)
+    counts = np.bincount(places, minlength=math.prod(shape)).reshape(shape)
+    kept = counts.clip(max=MOST).astype(np.uint8)
+    return kept, int(counts.sum() - kept.sum(dtype=np.int64))
+
+
+def _split(images: np.ndarray, recordings: Recordings, part: slice) -> Split:
+    return split_from_arrays(images[part], recordings.label[part])
 
 
 def _fault(r: Recordings) -> str:

@@ -21,7 +21,7 @@ class Training:
 
     Arguments:
         data: Dataset: digits (built in), mnist, fashion-mnist, cifar10, cifar10-fair, cifar10-holdout,
-            tiny-imagenet, nmnist.
+            tiny-imagenet, nmnist, nmnist-frames.
         data_dir: Folder of the datasets; else $PICOJOULE_DATA, else the cache folder.
         network: small-cnn, cnn7, vgg11, vgg16, vgg16-4096, resnet18, resnet20, mlp, mlp-DxW (as mlp-5x128) or
             spiking-rnn.

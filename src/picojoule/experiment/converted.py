@@ -156,7 +156,7 @@ def _say(one: Try) -> None:
 def check_model(model: nn.Module, data: Dataset, name: str) -> None:
     """Raise BadInput unless a model takes the images of `data` and yields one score per class."""
     if data.timesteps:
-        raise BadInput(f"{data.name} holds events over time, and conversion takes images; choose other --data")
+        raise BadInput(f"{data.name} holds events over time, and conversion takes images; choose nmnist-frames")
     if isinstance(model, Network) and model.input_shape != data.input_shape:
         raise BadInput(
             f"{name} takes images {list(model.input_shape)}, {data.name} has {list(data.input_shape)}; give the --data "
