@@ -1,4 +1,6 @@
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +12,8 @@ from picojoule.errors import BadInput
 from picojoule.graph import observe
 from picojoule.layers import AddTime, MeanReadout, Repeat
 from picojoule.neurons import LIF
+
+CONVERSIONS = Path(__file__).parents[2] / "results" / "conversion"
 
 
 def two_layers(samples: int = 5) -> OpCounts:
@@ -271,3 +275,24 @@ def test_unknown_hardware():
         hardware("horowitz-45-fp32")
     with pytest.raises(BadInput, match="unknown constant 'a'; did you mean 'ac'"):
         hardware("horowitz-45nm-fp32").with_constant("a", 1)
+
+
+@pytest.mark.parametrize("name", hardware_names())
+def test_running_totals_are_priced_like_counts(name):
+    counts, listed = two_layers(), hardware(name)
+    totals = {quantity: float(counts.total(quantity)) for quantity in QUANTITIES}
+    assert listed.arithmetic_pj(totals) == pytest.approx(listed.breakdown_pj(counts)["arithmetic"].value)
+
+
+def test_totals_that_a_price_lacks_are_named():
+    assert hardware("horowitz-45nm-fp32").arithmetic_pj({"dense_macs": 12.5, "acs": 3.25}) == 12.5 * 4.6 + 3.25 * 0.9
+    with pytest.raises(BadInput, match="horowitz-45nm-fp32-skip-zeros prices macs, got totals of dense_macs, acs only"):
+        hardware("horowitz-45nm-fp32-skip-zeros").arithmetic_pj({"dense_macs": 12.0, "acs": 3.0})
+
+
+def test_recorded_conversions_are_priced_like_this_to_the_bit():
+    lines = [line for file in sorted(CONVERSIONS.glob("*.jsonl")) for line in file.read_text().splitlines()]
+    points = [(r["hardware"], p) for r in map(json.loads, lines) for p in r["conversion"]["snn"]]
+    assert len(points) >= 6
+    for name, p in points:
+        assert hardware(name).arithmetic_pj({"dense_macs": p["macs"], "acs": p["acs"]}) == p["energy_pj"]

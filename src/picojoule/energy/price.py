@@ -1,10 +1,10 @@
 """From operation counts to joules: price lists read from data files, each with its source and scope."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -109,6 +109,16 @@ class Hardware:
         bounds = [self._parts(counts.detach(), self._at(bound)) for bound in Energy._fields]
         return {part: Energy(*(float(b[part].layers.sum() + b[part].rest) for b in bounds)) for part in bounds[0]}
 
+    def arithmetic_pj(self, operations: Mapping[str, float]) -> float:
+        """Picojoules of the arithmetic of synapses alone, of running totals by quantity (`dense_macs`, `acs`, ...).
+
+        Raises BadInput if the list prices a quantity that is not among them.
+        """
+        missing = [q for name, q in self._priced().items() if name in self.constants and q not in operations]
+        if missing:
+            raise BadInput(f"{self.name} prices {', '.join(missing)}, got totals of {', '.join(operations)} only")
+        return float(self._arithmetic(operations.__getitem__, self._at("value")))
+
     def memory_levels(self, counts: OpCounts) -> dict[str, str]:
         """The name of the memory level that holds this model, by what is stored, where one memory holds it all."""
         if self.bits is None or self.memory is None:
@@ -144,15 +154,16 @@ class Hardware:
         none, zero = torch.zeros_like(counts.per_layer("acs")), counts.sums.new_zeros(())
         moved = self.traffic(counts)
         return {
-            "arithmetic": _Part(self._arithmetic(counts, at), zero),
+            "arithmetic": _Part(none + self._arithmetic(counts.per_layer, at), zero),
             "neurons": _Part(none, zero + self._neurons(counts, at)),
             "routing": _Part(self._routing(counts, at), zero),
             **{f"{kind} memory": self._memory(kind, counts, moved, at) for kind in Bits._fields},
             "static": _Part(none, zero + self._static(counts, at)),
         }
 
-    def _arithmetic(self, counts: OpCounts, at: Mapping[str, float]) -> Tensor:
-        priced = {
+    def _priced(self) -> dict[str, str]:
+        """The quantity that each price of arithmetic is for."""
+        return {
             "mac": "macs" if self.skips_zero_values else "dense_macs",
             "ac": "acs",
             "synaptic_event": "acs",
@@ -161,8 +172,9 @@ class Hardware:
             "output": "outputs",
             "event": "events",
         }
-        none = torch.zeros_like(counts.per_layer("acs"))
-        return sum((counts.per_layer(q) * at[name] for name, q in priced.items() if name in at), none)
+
+    def _arithmetic(self, quantity: Callable[[str], Any], at: Mapping[str, float]) -> Any:
+        return sum(quantity(q) * at[name] for name, q in self._priced().items() if name in at)
 
     def _neurons(self, counts: OpCounts, at: Mapping[str, float]) -> Tensor | float:
         total = counts.events_sent * at.get("event_sent", 0.0)

@@ -13,7 +13,7 @@ from picojoule.conversion.choice import STEPS
 from picojoule.conversion.paired import paired
 from picojoule.data import Dataset, intensities
 from picojoule.data.dataset import Split
-from picojoule.energy import hardware
+from picojoule.energy import Hardware, hardware
 from picojoule.errors import BadInput
 from picojoule.exchange import save
 from picojoule.experiment.measured import measured
@@ -59,7 +59,8 @@ def converted(
     else:
         made = convert(model, images, timesteps=wish.timesteps, options=wish.options)
     found = diagnose(made, (x for x, _ in _batches(data, data.validation, DIAGNOSED)))
-    ann, curve, against = _tested(model, made, data, prices[0])
+    listed = hardware(prices[0])
+    ann, curve, against = _tested(model, made, data, listed)
     notes = {"method": "ecc", "network": "converted", "conversion_of": name}
     record = measured(made.network, notes, data, [*prices], "cpu", 0, name)
     record["conversion"] = {
@@ -67,8 +68,8 @@ def converted(
         "snn": curve,
         "paired": against,
         "chosen": _chosen(made, choice, wish),
-        "tries": [one._asdict() | {"energy_pj": energy_of(one.macs, one.acs, prices[0])} for one in _of(choice)],
-        "least": _least(_of(choice), prices[0]),
+        "tries": [one._asdict() | {"energy_pj": _energy(one.macs, one.acs, listed)} for one in _of(choice)],
+        "least": _least(_of(choice), listed),
         **found.to_dict(),
     }
     return made, record
@@ -80,12 +81,6 @@ def save_converted(made: Converted, record: Record, path: Any) -> None:
     save(made.network, path, {key: record[key] for key in kept} | {"options": asdict(made.options)})
 
 
-def energy_of(macs: float, acs: float, prices: str) -> float:
-    """Picojoules of the arithmetic of synapses, by the prices of a list."""
-    constants = hardware(prices).constants
-    return macs * constants["mac"].value + acs * constants["ac"].value
-
-
 def _batches(data: Dataset, split: Split, most: int) -> Iterator[tuple[Tensor, Tensor]]:
     """The first images of a split, with their labels."""
     for start in range(0, min(most, len(split.labels)), BATCH):
@@ -94,7 +89,7 @@ def _batches(data: Dataset, split: Split, most: int) -> Iterator[tuple[Tensor, T
 
 
 @torch.no_grad()
-def _tested(model: nn.Module, made: Converted, data: Dataset, prices: str) -> tuple[float, list[Record], Record]:
+def _tested(model: nn.Module, made: Converted, data: Dataset, prices: Hardware) -> tuple[float, list[Record], Record]:
     """Accuracy of the ANN, what the spiking network answers after its steps, and both held against each other."""
     answers, steps = anytime(made.network), made.network.timesteps
     kept = sorted({s for s in STEPS if s < steps} | {steps})
@@ -110,7 +105,7 @@ def _tested(model: nn.Module, made: Converted, data: Dataset, prices: str) -> tu
     n = len(labels)
     points = zip(kept, (snn == labels).double().mean(1).tolist(), (acs / n).tolist(), strict=True)
     curve = [
-        {"timesteps": s, "accuracy": a, "acs": c, "macs": macs / n, "energy_pj": energy_of(macs / n, c, prices)}
+        {"timesteps": s, "accuracy": a, "acs": c, "macs": macs / n, "energy_pj": _energy(macs / n, c, prices)}
         for s, a, c in points
     ]
     return float((ann == labels).double().mean()), curve, paired(ann, snn[-1], labels)._asdict()
@@ -124,20 +119,25 @@ def _chosen(made: Converted, choice: Choice | None, wish: Wish) -> Record:
     return asked | within | {"validation_loss": choice.best.loss, "validation_error": choice.best.error}
 
 
-def _least(tries: Iterable[Try], prices: str) -> list[Record]:
+def _energy(macs: float, acs: float, prices: Hardware) -> float:
+    """Picojoules of the arithmetic of synapses."""
+    return prices.arithmetic_pj({"dense_macs": macs, "acs": acs})
+
+
+def _least(tries: Iterable[Try], prices: Hardware) -> list[Record]:
     """For each loss, the try with the fewest steps and the one with the least energy; none where no try is within."""
     found = []
     for loss in LOSSES:
         within = [t for t in tries if t.within(loss)]
         if within:
             fewest = min(within, key=lambda t: (t.timesteps, t.acs))
-            cheapest = min(within, key=lambda t: energy_of(t.macs, t.acs, prices))
+            cheapest = min(within, key=lambda t: _energy(t.macs, t.acs, prices))
             found.append(
                 {
                     "loss": loss,
                     "timesteps": fewest.timesteps,
                     "mode": fewest.mode,
-                    "energy_pj": energy_of(cheapest.macs, cheapest.acs, prices),
+                    "energy_pj": _energy(cheapest.macs, cheapest.acs, prices),
                     "cheapest_mode": cheapest.mode,
                     "cheapest_timesteps": cheapest.timesteps,
                 }
