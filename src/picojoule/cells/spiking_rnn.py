@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from picojoule.cells.cell import Cell, Synapse
+from picojoule.kinds import Kind
 from picojoule.neurons import LIF, Neuron, unroll
 
 
@@ -27,7 +28,11 @@ class SpikingRNN(Cell):
         self.input = nn.Linear(in_features, hidden)
         self.recurrent = nn.Linear(hidden, hidden, bias=False)
         self.neuron = LIF() if neuron is None else neuron
-        self.emits = self.neuron.emits
+
+    @property
+    def emits(self) -> Kind:  # pyright: ignore[reportIncompatibleVariableOverride]  (changes with the neuron's)
+        """The kind of the neuron's events."""
+        return self.neuron.emits
 
     def synapses(self) -> tuple[Synapse, ...]:
         return Synapse("input", self.input, None), Synapse("recurrent", self.recurrent, self.emits)

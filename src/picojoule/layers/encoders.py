@@ -13,6 +13,7 @@ from torch import Tensor
 
 from picojoule.errors import BadInput
 from picojoule.kinds import Events
+from picojoule.neurons.chance import generator_at_rest
 from picojoule.neurons.stateful import Stateful
 
 
@@ -46,8 +47,7 @@ class Bernoulli(Encoder):
         self.seed = seed
 
     def initial_state(self, x: Tensor) -> BernoulliState:
-        seed = int(torch.randint(2**62, ()).item()) if self.training else self.seed
-        return BernoulliState(torch.Generator(x.device).manual_seed(seed).get_state())
+        return BernoulliState(generator_at_rest(self.training, self.seed, x.device).get_state())
 
     def advance(self, x: Tensor, state: BernoulliState) -> tuple[Tensor, BernoulliState]:
         generator = torch.Generator(x.device)

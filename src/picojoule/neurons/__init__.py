@@ -2,6 +2,7 @@
 
 from picojoule.kernels.surrogate import surrogate
 from picojoule.neurons.cuba_lif import CubaLIF
+from picojoule.neurons.diffused import Diffused
 from picojoule.neurons.iaf import IAF
 from picojoule.neurons.lif import LIF
 from picojoule.neurons.neuron import Neuron
@@ -9,4 +10,4 @@ from picojoule.neurons.signed_iaf import SignedIAF
 from picojoule.neurons.stateful import Stateful
 from picojoule.neurons.unroll import unroll
 
-__all__ = ["IAF", "CubaLIF", "LIF", "Neuron", "SignedIAF", "Stateful", "surrogate", "unroll"]
+__all__ = ["IAF", "CubaLIF", "Diffused", "LIF", "Neuron", "SignedIAF", "Stateful", "surrogate", "unroll"]
