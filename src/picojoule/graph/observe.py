@@ -9,6 +9,7 @@ from torch import Tensor, fx, nn
 from picojoule.cells import Cell
 from picojoule.errors import BadInput, UncountedLayer
 from picojoule.graph.fan_out import fan_out
+from picojoule.graph.follow import Kinds, Watched, product_kind
 from picojoule.graph.linear import (
     MULTIPLICATIONS,
     UNCOUNTED_FUNCTIONS,
@@ -37,21 +38,27 @@ _RECTIFYING = (nn.functional.relu, torch.relu, "relu")
 class Observed(nn.Module):
     """A model that also reports its activity: `observed(x) -> (output, Activity)`.
 
-    It shares modules and parameters with the model it was made from. `sites` lists where synapses are
-    counted, `uncounted` what could not be, with the reason.
+    It shares modules and parameters with the model it was made from. `uncounted` lists what could not be counted,
+    with the reason. Where the height of a neuron's events changes, as with the fineness of `Diffused`, so do the kinds.
     """
 
-    def __init__(self, graph: fx.GraphModule, sites: Sequence[Site], uncounted: Sequence[str], batch_dim: int):
+    def __init__(self, graph: fx.GraphModule, kinds: Kinds, uncounted: Sequence[str], batch_dim: int):
         super().__init__()
         self.graph_module = graph
-        self.sites, self.uncounted = tuple(sites), tuple(uncounted)
-        self._batch_dim = batch_dim
+        self.uncounted = tuple(uncounted)
+        self._kinds, self._batch_dim = kinds, batch_dim
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """Where synapses are counted."""
+        return self._kinds.sites
 
     def with_graph(self, graph: fx.GraphModule) -> "Observed":
         """The same observation of another form of the graph."""
-        return Observed(graph, self.sites, self.uncounted, self._batch_dim)
+        return Observed(graph, self._kinds, self.uncounted, self._batch_dim)
 
     def forward(self, x: Tensor) -> tuple[Any, Activity]:
+        self._kinds.follow()
         output, synapses, neurons = self.graph_module(x)
         return output, Activity(synapses, neurons, x.shape[self._batch_dim])
 
@@ -79,9 +86,12 @@ def observe(
                 "expected a model that is not fused yet, got one that is; observe first: fused(observe(model))"
             )
         infer_shapes(source, example, batch_dim)
-        infer_kinds(source, inputs, dict.fromkeys(spiking, Events(most=1)))
+        declared: dict[type[nn.Module], Kind] = dict.fromkeys(spiking, Events(most=1))
+        infer_kinds(source, inputs, declared)
         builder = _Builder(source, tuple(spiking))
-        observed = Observed(builder.graph_module(), builder.sites, builder.uncounted, batch_dim)
+        graph = builder.graph_module()
+        kinds = Kinds(source, inputs, declared, builder.watched)
+        observed = Observed(graph, kinds, builder.uncounted, batch_dim)
     if strict and observed.uncounted:
         raise UncountedLayer(f"cannot count every operation of {type(model).__name__}: {observed.uncounted[0]}")
     models_own = set(model.modules())
@@ -96,7 +106,7 @@ class _Builder:
 
     def __init__(self, source: fx.GraphModule, spiking: tuple[type[nn.Module], ...]):
         self._source, self._spiking = source, spiking
-        self.sites: list[Site] = []
+        self.watched: list[Watched] = []
         self.uncounted: list[str] = []
         self._observers = nn.ModuleList()
         self._graph = fx.Graph()
@@ -135,6 +145,7 @@ class _Builder:
             observer = self._synapse_observer(site, linear.with_ones, shape, linear.windows, batch)
             if observer is not None:
                 self._synapses.append(self._call(observer, self._twins[operand]))
+                self.watched.append(Watched(observer, (operand,)))
         elif is_product_of_activations(node):
             self._observe_product(node)
         else:
@@ -148,7 +159,6 @@ class _Builder:
                 f"{site.name} ({site.operation}): its input of shape {tuple(shape)} has no batch axis"
             )
             return None
-        self.sites.append(site)
         return SynapseObserver(site, fan_out(ones, shape), shape[len(shape) - windows :], batch)
 
     def _observe_product(self, node: fx.Node) -> None:
@@ -162,10 +172,11 @@ class _Builder:
             self.uncounted.append(f"{node.name} (matmul): the batch is not a leading axis of both factors")
             return
         kinds = (left.meta["kind"], right.meta["kind"])
-        kind = next((k for k in kinds if isinstance(k, Events)), kinds[0])
-        site = Site(node.name, "matmul of activations", kind, left.meta["trained"] or right.meta["trained"])
-        self.sites.append(site)
+        site = Site(
+            node.name, "matmul of activations", product_kind(kinds), left.meta["trained"] or right.meta["trained"]
+        )
         observer = ProductObserver(site, kinds, batch)
+        self.watched.append(Watched(observer, (left, right)))
         self._synapses.append(self._call(observer, self._twins[left], self._twins[right]))
 
     def _copy_cell(self, node: fx.Node) -> None:
@@ -187,6 +198,7 @@ class _Builder:
             observer = self._synapse_observer(site, ones, shapes[synapse.name], windows, batch)
             if observer is not None:
                 observers[synapse.name] = observer
+                self.watched.append(Watched(observer, (x,), synapse.name, cell))
         call = self._call(CellObserver(cell, observers), self._twins[x])
         self._twins[node] = self._graph.call_function(_first, (call,))
         for i in range(len(observers)):
@@ -210,6 +222,8 @@ class _Builder:
         )
         kind = node.meta["kind"] if neuron != "ReLU" else None
         observer = NeuronObserver(population, batch, kind)
+        if kind is not None:
+            self.watched.append(Watched(observer, (node,)))
         self._neurons.append(self._call(observer, self._twins[node]))
 
     def _driver(self, node: fx.Node) -> str:

@@ -164,7 +164,10 @@ def _in_training(sent: Tensor, train: Tensor | None) -> tuple[Tensor | None, Ten
 
 def _are_events(x: Tensor, kind: Events) -> bool:
     n = x if kind.quantum == 1 else x / kind.quantum
-    whole = torch.isclose(n, n.round(), rtol=0, atol=1e-3) if kind.quantum != 1 else n == n.round()
+    if kind.quantum == 1:
+        whole = n == n.round()
+    else:
+        whole = torch.isclose(n, n.round(), rtol=torch.finfo(n.dtype).eps, atol=1e-3)
     return bool(whole.all()) and (kind.signed or not bool((n < -0.5).any()))
 
 

@@ -27,6 +27,7 @@ from picojoule.metering.run import Frame
 from picojoule.metering.session import Session, clean, first_tensor
 from picojoule.metering.sites import Found
 from picojoule.metering.tag import Level, Tags
+from picojoule.neurons import Diffused
 
 _AUDIT_EVERY = 32
 
@@ -77,6 +78,7 @@ class Meter:
         self._depth = self._presented = self._dim = 0
         self._handles: list[Any] = []
         self._changed = ""
+        self._heights: tuple[float, ...] = ()
         self._handled: list[Any] = []
 
     # what a user reads
@@ -268,6 +270,10 @@ class Meter:
             for t in tree_leaves((args, kwargs))
         )
         modes = tuple(m.training for m in self._session.paths)
+        heights = tuple(m.emits.quantum for m in self._session.paths if isinstance(m, Diffused))
+        if heights != self._heights:
+            self._plans.clear()
+            self._heights = heights
         self._key = (given, modes, torch.is_grad_enabled(), torch.is_inference_mode_enabled())
         return self._key
 

@@ -13,6 +13,7 @@ from picojoule.kinds import Kind
 from picojoule.layers import QuantisedReLU, Timewise
 from picojoule.metering.call import Probe
 from picojoule.metering.site_info import Reach, SiteInfo
+from picojoule.neurons import Diffused
 
 FUNCTIONAL = "spike"
 """The kind of a population that is no module."""
@@ -78,7 +79,7 @@ class Session:
         for kind_of, kind in self.kinds:
             if isinstance(module, kind_of):
                 return kind
-        return module.emits if isinstance(module, QuantisedReLU) else None
+        return module.emits if isinstance(module, QuantisedReLU | Diffused) else None
 
     def site(self, name: str, operation: str, weights: int, biases: int) -> SiteInfo:
         if name not in self.sites:

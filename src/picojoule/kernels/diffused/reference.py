@@ -1,7 +1,7 @@
 """The temporally diffused quantiser: the equation, once, and the quantisers without memory that it is held against."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,9 +34,20 @@ def diffused_step(
     return DiffusedState((s - n).clamp(min=0)), sent(n, target, fineness).to(current.dtype)
 
 
+class _StandsFor(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, n: Tensor, target: Tensor) -> Tensor:
+        return n.view_as(n)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[None, Tensor]:
+        return None, grad_outputs[0]
+
+
 def sent(n: Tensor, target: Tensor, fineness: Tensor | float) -> Tensor:
     """The output n / w of n events that stand for `target = w f(J)`; backward takes n for `target`."""
-    return (n + (target - target.detach()) if target.requires_grad else n) / fineness
+    whole: Any = _StandsFor.apply(n, target)
+    return whole / fineness
 
 
 def nearest(target: Tensor) -> Tensor:

@@ -1,0 +1,83 @@
+"""Keeping what observers count by in step with neurons whose events change their height, as `Diffused` in training."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import fx, nn
+
+from picojoule.cells import Cell
+from picojoule.graph.observers import NeuronObserver, ProductObserver, SynapseObserver
+from picojoule.graph.propagate import infer_kinds
+from picojoule.graph.records import Site
+from picojoule.kinds import Events, Kind
+from picojoule.neurons import Diffused
+
+Observer = SynapseObserver | ProductObserver | NeuronObserver
+
+
+class Watched(NamedTuple):
+    """An observer and the nodes whose kinds it counts by; inside a `cell` those of its synapse of that name."""
+
+    observer: Observer
+    nodes: tuple[fx.Node, ...]
+    synapse: str = ""
+    cell: Cell | None = None
+
+    def kinds(self) -> tuple[Kind, ...]:
+        """The kinds of what enters, as they are now."""
+        own = None if self.cell is None else {s.name: s.kind for s in self.cell.synapses()}[self.synapse]
+        return tuple(n.meta["kind"] for n in self.nodes) if own is None else (own,)
+
+
+class Kinds:
+    """The kinds of a graph that observers count by."""
+
+    def __init__(
+        self, graph: fx.GraphModule, inputs: Kind, declared: dict[type[nn.Module], Kind], watched: list[Watched]
+    ):
+        self._graph, self._inputs, self._declared = graph, inputs, declared
+        self._watched = tuple(watched)
+        self._changing = [m for m in graph.modules() if isinstance(m, Diffused)]
+        self._known = self._emitted()
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """The places where synapses act, in wiring order."""
+        return tuple(w.observer.site for w in self._watched if not isinstance(w.observer, NeuronObserver))
+
+    def follow(self) -> None:
+        """Infer the kinds again if events have another height than at the last call."""
+        if self._changing:
+            _outside_of_graphs(self._follow)
+
+    def _follow(self) -> None:
+        emitted = self._emitted()
+        if emitted != self._known:
+            self._known = emitted
+            infer_kinds(self._graph, self._inputs, self._declared)
+            for watched in self._watched:
+                _tell(watched.observer, watched.kinds())
+
+    def _emitted(self) -> list[Kind]:
+        return [m.emits for m in self._changing]
+
+
+@torch.compiler.disable
+def _outside_of_graphs(run: Callable[[], None]) -> None:
+    run()
+
+
+def product_kind(kinds: tuple[Kind, ...]) -> Kind:
+    """The kind of a product of two activations: events, if one of them is."""
+    return next((kind for kind in kinds if isinstance(kind, Events)), kinds[0])
+
+
+def _tell(observer: Observer, kinds: tuple[Any, ...]) -> None:
+    if isinstance(observer, NeuronObserver):
+        (observer.kind,) = kinds
+        return
+    observer.site = replace(observer.site, kind=product_kind(kinds))
+    if isinstance(observer, ProductObserver):
+        observer.kinds = kinds
