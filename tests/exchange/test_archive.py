@@ -1,5 +1,6 @@
 """A saved network comes back bit by bit; what cannot be described is refused; a file runs no code."""
 
+import copy
 import json
 from functools import partial
 
@@ -11,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from picojoule.cells import SpikingRNN
+from picojoule.cells import SpikingRNN, WindowMixer
 from picojoule.errors import BadInput
 from picojoule.exchange import archive, load, read_notes, save
 from picojoule.graph import observe
@@ -39,8 +40,8 @@ from picojoule.layers import (
     SpikingMaxPool2d,
     Timewise,
 )
-from picojoule.networks import Network
-from picojoule.neurons import IAF, LIF, CubaLIF, SignedIAF, surrogate
+from picojoule.networks import Definition, Mixer, Network, build
+from picojoule.neurons import IAF, LIF, CubaLIF, SignedIAF, WindowNeuron, surrogate
 
 IMAGE = (4, 8, 8)
 
@@ -71,7 +72,7 @@ def flat(state: object) -> list[torch.Tensor]:
         state = tuple(state[key] for key in sorted(state))
     if isinstance(state, tuple | list):
         return [tensor for part in state for tensor in flat(part)]
-    return [torch.tensor(state)]
+    return [] if state is None else [torch.tensor(state)]
 
 
 def assert_comes_back(made: Network, path) -> Network:
@@ -214,8 +215,32 @@ def test_every_layer_comes_back(name, tmp_path):
     assert again.read_bytes() == (tmp_path / "model.safetensors").read_bytes()
 
 
+@pytest.mark.parametrize("name", ["mixer-cnn-4x2", "mixer-rnn-4x2"])
+@pytest.mark.parametrize(
+    "mixer, neuron",
+    [
+        (Mixer(), WindowNeuron()),
+        (
+            Mixer(projection="carry", stitch="any", encoder="straight-through", overlap=False),
+            WindowNeuron(0.7, 0.2, learn_decay=True, learn_threshold=True, surrogate=surrogate("triangle", width=0.8)),
+        ),
+        (Mixer(windows=1), WindowNeuron(analog=True)),
+    ],
+)
+def test_window_mixers_come_back(name, mixer, neuron, tmp_path):
+    made = build(Definition(name, IMAGE, 10, mixer=mixer), lambda: copy.deepcopy(neuron)).eval()
+    torch.nn.init.normal_(made.graph_module.get_submodule("fc2").weight)
+    back = assert_comes_back(made, tmp_path / "model.safetensors")
+    cells = [[repr(m) for m in n.modules() if isinstance(m, WindowMixer)] for n in (made, back)]
+    assert cells[0] == cells[1] and len(cells[0]) == 6
+    again = tmp_path / "again.safetensors"
+    save(back, again)
+    assert again.read_bytes() == (tmp_path / "model.safetensors").read_bytes()
+
+
 def test_every_layer_of_the_table_is_tried():
-    assert {name.split("-")[0] for name in CASES} == {layer.__name__ for layer in archive._LAYERS}
+    tried = {name.split("-")[0] for name in CASES} | {"WindowConvolution", "WindowLSTM", "WindowNeuron"}
+    assert tried == {layer.__name__ for layer in archive._LAYERS}
 
 
 @given(

@@ -10,13 +10,14 @@ from picojoule.networks import NETWORKS, Definition, build, check_network
 from picojoule.neurons import LIF
 
 
-@pytest.mark.parametrize("name", [*NETWORKS, "mlp-1x1", "mlp-5x128", "mlp-20x65536"])
+@pytest.mark.parametrize("name", [*NETWORKS, "mlp-1x1", "mlp-5x128", "mlp-20x65536", "mixer-cnn-24", "mixer-rnn-4x2"])
 def test_known_names(name):
     check_network(name)
 
 
 OUT_OF_BOUNDS = ["mlp-0x128", "mlp-21x128", "mlp-5x0", "mlp-5x65537", "mlp-05x128", f"mlp-{'9' * 5000}x1"]
 UNKNOWN = ["", "MLP", "resnet", "mlp-5x", "mlp-5x128x2", "mlp-x128", "mlp--5x128", "mlp-5x128\n", "mlp-५x१"]
+UNKNOWN += ["mixer-", "mixer-gru", "mixer-cnn-", "mixer-cnn-24x", "mixer-cnn-24x2x2"]
 
 
 @pytest.mark.parametrize("name", OUT_OF_BOUNDS)
@@ -31,8 +32,19 @@ def test_a_depth_or_width_out_of_bounds(name):
 def test_unknown_names(name):
     with pytest.raises(BadInput) as error:
         check_network(name)
-    known = "known: mlp, small-cnn, cnn7, vgg11, vgg16, vgg16-4096, resnet18, resnet20, spiking-rnn, mlp-DxW"
+    vgg = "vgg11, vgg16, vgg16-4096"
+    known = f"known: mlp, small-cnn, cnn7, {vgg}, resnet18, resnet20, spiking-rnn, mixer-cnn, mixer-rnn, mlp-DxW"
     assert str(error.value).startswith(f"unknown network {name!r}") and known in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["mixer-cnn-0", "mixer-cnn-024", "mixer-cnn-65537", "mixer-cnn-24x0", "mixer-cnn-24x21"]
+)
+def test_a_mixer_out_of_bounds(name):
+    with pytest.raises(BadInput) as error:
+        check_network(name)
+    limits = "expected a network mixer-cnn-WxN with widths W of 1 to 65536 and 1 to 20 blocks N in every stage"
+    assert str(error.value) == f"{limits}, got {name!r}"
 
 
 def test_checking_a_name_loads_no_torch():

@@ -13,7 +13,8 @@ from picojoule.networks import ENCODERS, NETWORKS, POOLINGS, READOUTS, Activatio
 from picojoule.neurons import IAF, LIF
 
 SHAPE = (1, 8, 8)
-SHALLOW = ("mlp", "small-cnn", "cnn7", "spiking-rnn", "mlp-3x40")
+MIXERS = ("mixer-cnn-4x2", "mixer-rnn-4x2")
+SHALLOW = ("mlp", "small-cnn", "cnn7", "spiking-rnn", "mlp-3x40", *MIXERS)
 DEEP = ("vgg11", "vgg16", "vgg16-4096", "resnet18", "resnet20")
 
 
@@ -32,7 +33,7 @@ def _images(batch: int = 3, shape=SHAPE) -> torch.Tensor:
 
 
 def test_no_network_is_left_out():
-    assert set(NETWORKS) == {*SHALLOW, *DEEP} - {"mlp-3x40"}
+    assert set(NETWORKS) == {name.removesuffix("-4x2") for name in (*SHALLOW, *DEEP)} - {"mlp-3x40"}
 
 
 @pytest.mark.parametrize("name", [*SHALLOW, *DEEP])
@@ -48,7 +49,7 @@ def test_every_definition_runs(name, pool):
         assert torch.equal(network(x), y), (encoder, readout)
 
 
-@pytest.mark.parametrize("name", ["mlp", "mlp-3x40", "small-cnn", "cnn7", *DEEP])
+@pytest.mark.parametrize("name", ["mlp", "mlp-3x40", "small-cnn", "cnn7", *MIXERS, *DEEP])
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_the_analog_twin_has_the_same_parameters(name, encoder):
     analog, spiking = (_build(name, a, encoder=encoder, timesteps=3) for a in (nn.ReLU, IAF))
@@ -63,7 +64,7 @@ def test_layers_have_the_names_that_reports_show():
     assert {name.removeprefix("graph_module.").removesuffix(".layer") for name in names} == layers
 
 
-@pytest.mark.parametrize("name", ["mlp", "small-cnn", "cnn7", "spiking-rnn", "mlp-3x40", "vgg11", "resnet20"])
+@pytest.mark.parametrize("name", ["mlp", "small-cnn", "cnn7", "spiking-rnn", "mlp-3x40", *MIXERS, "vgg11", "resnet20"])
 def test_another_number_of_steps_shares_parameters_and_buffers(name):
     network = _build(name, timesteps=2).train()
     twin = network.with_timesteps(5)
@@ -90,7 +91,7 @@ def test_bad_timesteps(timesteps):
         _build(timesteps=timesteps)
 
 
-@pytest.mark.parametrize("name", ["mlp", "small-cnn", "spiking-rnn", "mlp-3x40"])
+@pytest.mark.parametrize("name", ["mlp", "small-cnn", "spiking-rnn", "mlp-3x40", *MIXERS])
 @pytest.mark.parametrize("encoder", ["constant-current", "direct", "bernoulli"])
 @pytest.mark.parametrize("readout", READOUTS)
 def test_advance_in_pieces_equals_the_whole(name, encoder, readout):

@@ -16,16 +16,42 @@ class Synapse(NamedTuple):
     kind: Kind | None
 
 
-class Cell(Stateful):
-    """A stateful part with synapses. Loops inside it are not traced; it reports its operands itself."""
+class Inside(NamedTuple):
+    """A population inside a cell: its name, its neurons, and the synapse whose output drives it.
 
-    emits: Kind = Events(most=1)
-    """The kind of the output."""
+    `kind` is what it sends, None for activations; `updates` the neuron updates of one neuron in one time step.
+    """
+
+    name: str
+    neuron: str
+    synapse: str
+    kind: Events | None
+    updates: float = 1.0
+
+
+class Cell(Stateful):
+    """A stateful part with synapses. Loops inside it are not traced; it reports its operands itself.
+
+    It takes one tensor, or a tuple of them whose first is the stimulus, and returns one or a tuple.
+    """
+
+    emits: Kind | tuple[Kind, ...] = Events(most=1)
+    """The kind of the output, or of each tensor of a tuple."""
+
+    passes: int = 1
+    """Passes in one time step of which each needs the one before."""
 
     def synapses(self) -> tuple[Synapse, ...]:
         """The weight layers inside."""
         raise NotImplementedError
 
-    def forward_observed(self, x: Tensor, state: Any) -> tuple[Tensor, Any, dict[str, Tensor]]:
-        """As `advance`, and for each synapse by name the tensor `[T, B, ...]` that entered it."""
+    def populations(self) -> tuple[Inside, ...]:
+        """The populations inside; none where the output itself is what the cell's one population sends."""
+        return ()
+
+    def forward_observed(self, x: Any, state: Any) -> tuple[Any, Any, dict[str, Tensor]]:
+        """As `advance`, and by name the tensor `[T, B, ...]` that entered each synapse and that each population sent.
+
+        A synapse that acts several times in a step has those passes as further steps.
+        """
         raise NotImplementedError

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import fx, nn
 
-from picojoule.cells import SpikingRNN
+from picojoule.cells import SpikingRNN, WindowConvolution, WindowLSTM, WindowMixer
 from picojoule.errors import BadInput
 from picojoule.files import replacing
 from picojoule.layers import (
@@ -41,7 +41,7 @@ from picojoule.layers import (
     Timewise,
 )
 from picojoule.networks import Network
-from picojoule.neurons import IAF, LIF, CubaLIF, SignedIAF, surrogate
+from picojoule.neurons import IAF, LIF, CubaLIF, SignedIAF, WindowNeuron, surrogate
 
 VERSION = 1
 
@@ -59,6 +59,7 @@ _NORM = ("num_features", "eps", "momentum", "affine", "track_running_stats")
 _MAX_POOL = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
 _AVERAGE_POOL = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad")
 _LIF = ("v_reset", "v_initial", "max_events")
+_WINDOWS = ("width", "size", "window", "projection", "stitch", "encoder", "seed")
 _LAYERS: dict[type[nn.Module], tuple[str, ...]] = {
     nn.Linear: ("in_features", "out_features"),
     nn.Conv1d: _CONV,
@@ -124,6 +125,9 @@ _LAYERS: dict[type[nn.Module], tuple[str, ...]] = {
     LIF: _LIF,
     CubaLIF: _LIF,
     SpikingRNN: (),
+    WindowNeuron: ("analog",),
+    WindowConvolution: _WINDOWS,
+    WindowLSTM: _WINDOWS,
     Timewise: (),
 }
 _BY_NAME = {layer.__name__: layer for layer in _LAYERS}
@@ -133,6 +137,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "mul": operator.mul,
     "cat": torch.cat,
     "flatten": torch.flatten,
+    "item": operator.getitem,
 }
 
 
@@ -223,10 +228,16 @@ def describe_layer(layer: nn.Module, name: str) -> dict[str, Any]:
             arguments["synaptic_decay"] = float(layer.synaptic_decay)
             arguments["learn_synaptic_decay"] = layer.synaptic_decay_logit is not None
         described["surrogate"] = _describe_surrogate(layer.surrogate, name)
+    if isinstance(layer, WindowNeuron):
+        arguments |= {"threshold": float(layer.threshold), "learn_threshold": layer.threshold_root is not None}
+        arguments |= {"decay": float(layer.decay), "learn_decay": layer.decay_logit is not None}
+        described["surrogate"] = _describe_surrogate(layer.surrogate, name)
     if isinstance(layer, Timewise):
         described["layer"] = describe_layer(layer.layer, name)
     if isinstance(layer, SpikingRNN):
         arguments |= {"in_features": layer.input.in_features, "hidden": layer.input.out_features}
+        described["neuron"] = describe_layer(layer.neuron, name)
+    if isinstance(layer, WindowMixer):
         described["neuron"] = describe_layer(layer.neuron, name)
     return described
 

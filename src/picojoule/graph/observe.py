@@ -1,12 +1,13 @@
 """Observe a model: one forward pass yields `(output, Activity)`."""
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
-from picojoule.cells import Cell
+from picojoule.cells import Cell, Inside
 from picojoule.errors import BadInput, UncountedLayer
 from picojoule.graph.fan_out import fan_out
 from picojoule.graph.follow import Kinds, Watched, product_kind
@@ -26,7 +27,7 @@ from picojoule.graph.records import Activity, Site
 from picojoule.graph.shapes import BatchAxis, evaluating, infer_shapes
 from picojoule.graph.trace import module_of, shared_root, trace
 from picojoule.kinds import Events, Kind, Values
-from picojoule.layers import QuantisedReLU
+from picojoule.layers import QuantisedReLU, Timewise
 from picojoule.neurons import Neuron, Stateful
 
 _NOT_SYNAPSES = (Neuron, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm, nn.GroupNorm, nn.PReLU)
@@ -128,7 +129,7 @@ class _Builder:
         root = _with_observers(self._source, self._observers)
         return fx.GraphModule(root, self._graph, "Observed")
 
-    def _call(self, observer: nn.Module, *arguments: fx.Node) -> fx.Node:
+    def _call(self, observer: nn.Module, *arguments: Any) -> fx.Node:
         self._observers.append(observer)
         return self._graph.create_node("call_module", f"{_OBSERVERS}.{len(self._observers) - 1}", arguments)
 
@@ -181,17 +182,19 @@ class _Builder:
 
     def _copy_cell(self, node: fx.Node) -> None:
         cell: Any = module_of(self._source, node)
-        (x,) = node.all_input_nodes
+        x = node.all_input_nodes[0]
+        weight = next(cell.parameters())
         with torch.no_grad(), evaluating(cell):
-            weight = next(cell.parameters())
-            example = torch.zeros(x.meta["shape"], dtype=weight.dtype, device=weight.device)
+            example: Any = fx.map_arg(
+                node.args[0], lambda n: torch.zeros(n.meta["shape"], dtype=weight.dtype, device=weight.device)
+            )
             shapes = {k: v.shape for k, v in cell.forward_observed(example, cell.initial_state(example))[2].items()}
         observers: dict[str, SynapseObserver] = {}
         for synapse in cell.synapses():
             kind = x.meta["kind"] if synapse.kind is None else synapse.kind
             trained = x.meta["trained"] if synapse.kind is None else True
             sizes, interior = parameters_of(synapse.layer), interior_of(synapse.layer)
-            name, operation = f"{node.target}.{synapse.name}", type(synapse.layer).__name__
+            name, operation = f"{node.target}.{synapse.name}", _kind_of(synapse.layer)
             site = Site(name, operation, kind, trained, *sizes, interior=interior)
             batch = x.meta["batch"]
             ones, windows = with_ones(synapse.layer), windows_of(synapse.layer)
@@ -199,15 +202,25 @@ class _Builder:
             if observer is not None:
                 observers[synapse.name] = observer
                 self.watched.append(Watched(observer, (x,), synapse.name, cell))
-        call = self._call(CellObserver(cell, observers), self._twins[x])
-        self._twins[node] = self._graph.call_function(_first, (call,))
-        for i in range(len(observers)):
-            self._synapses.append(self._graph.call_function(_record, (call, i)))
+        populations = {p.name: self._inside(node, p) for p in cell.populations()} if x.meta["batch"] else {}
+        inputs: Any = fx.map_arg(node.args[0], lambda n: self._twins[n])
+        call = self._call(CellObserver(cell, observers, populations), inputs)
+        self._twins[node] = self._graph.call_function(operator.getitem, (call, 0))
+        for part, found, records in ((1, observers, self._synapses), (2, populations, self._neurons)):
+            for i in range(len(found)):
+                every = self._graph.call_function(operator.getitem, (call, part))
+                records.append(self._graph.call_function(operator.getitem, (every, i)))
+
+    def _inside(self, node: fx.Node, inside: Inside) -> NeuronObserver:
+        """The observer of a population inside a cell."""
+        name = f"{self._population(node)}.{inside.name}"
+        population = Population(name, inside.neuron, f"{node.target}.{inside.synapse}", name, hidden=True)
+        return NeuronObserver(population, node.all_input_nodes[0].meta["batch"], inside.kind)
 
     def _observe_neurons(self, node: fx.Node) -> None:
         module = module_of(self._source, node)
         batch = node.meta.get("batch")
-        if batch is None:
+        if batch is None or (isinstance(module, Cell) and module.populations()):
             return
         if isinstance(module, Neuron | Cell):
             neuron = type(module if isinstance(module, Neuron) else getattr(module, "neuron", module)).__name__
@@ -289,9 +302,6 @@ def _is_weight(node: fx.Node) -> bool:
     return node.op == "get_attr" and node.meta["shape"].numel() > 1
 
 
-def _first(pair: tuple[Any, Any]) -> Any:
-    return pair[0]
-
-
-def _record(pair: tuple[Any, Any], index: int) -> Any:
-    return pair[1][index]
+def _kind_of(layer: nn.Module) -> str:
+    """The class of a layer, with time folding unwrapped."""
+    return type(layer.layer if isinstance(layer, Timewise) else layer).__name__

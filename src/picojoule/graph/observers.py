@@ -1,6 +1,6 @@
 """The small modules that `observe` puts into a graph; each returns the record of one call."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -145,16 +145,23 @@ class NeuronObserver(nn.Module):
 
 
 class CellObserver(nn.Module):
-    """Runs a cell observed, from rest: `(output, one record per synapse)`."""
+    """Runs a cell observed, from rest: `(output, one record per synapse, one per population inside)`."""
 
-    def __init__(self, cell: Cell, observers: dict[str, SynapseObserver]):
+    def __init__(self, cell: Cell, observers: dict[str, SynapseObserver], populations: dict[str, NeuronObserver]):
         super().__init__()
         self.cell = cell
         self.observers = nn.ModuleDict(observers)
+        self.populations = nn.ModuleDict(populations)
+        self._updates = {inside.name: inside.updates for inside in cell.populations()}
 
-    def forward(self, x: Tensor) -> tuple[Tensor, tuple[SynapseRecord, ...]]:
-        y, _, operands = self.cell.forward_observed(x, self.cell.initial_state(x))
-        return y, tuple(self.observers[name](operands[name]) for name in self.observers)
+    def forward(self, x: Any) -> tuple[Any, tuple[SynapseRecord, ...], tuple[NeuronRecord, ...]]:
+        y, _, seen = self.cell.forward_observed(x, self.cell.initial_state(x))
+        synapses = tuple(self.observers[name](seen[name]) for name in self.observers)
+        return y, synapses, tuple(self._population(name, seen[name]) for name in self.populations)
+
+    def _population(self, name: str, sent: Tensor) -> NeuronRecord:
+        record: NeuronRecord = self.populations[name](sent)
+        return record._replace(updates=record.updates * self._updates[name])
 
 
 def _in_training(sent: Tensor, train: Tensor | None) -> tuple[Tensor | None, Tensor | None]:

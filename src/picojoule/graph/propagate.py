@@ -64,7 +64,7 @@ def _change_aliases(node: fx.Node, kind: Kind) -> None:
     """An in-place operation changed `node`, and what `node` is a view of: they hold `kind` now."""
     while isinstance(node.meta["kind"], Events):
         node.meta["kind"] = kind
-        if _RULES.get(node.target) is not _keep or not node.all_input_nodes:
+        if _RULES.get(node.target) not in (_keep, _item) or not node.all_input_nodes:
             return
         node = node.all_input_nodes[0]
 
@@ -81,13 +81,13 @@ def operation_of(node: fx.Node, module: nn.Module | None) -> Any:
     return type(module) if module is not None else node.target
 
 
-def _kind(node: fx.Node, module: nn.Module | None, kinds: list[Kind], declared: dict[type[nn.Module], Kind]) -> Kind:
+def _kind(node: fx.Node, module: nn.Module | None, kinds: list[Kind], declared: dict[type[nn.Module], Kind]) -> Any:
     for emitter, kind in declared.items():
         if isinstance(module, emitter):
             return kind
     emits = getattr(module, "emits", None)
-    if isinstance(emits, Values | Events):
-        return emits
+    if isinstance(emits, Values | Events | tuple):
+        return emits  # of a cell that returns a tuple, the kinds of its tensors
     rule = _RULES.get(operation_of(node, module), _forget)
     return rule(node, module, kinds)
 
@@ -110,6 +110,11 @@ def _keep(node: fx.Node, module: nn.Module | None, kinds: list[Kind]) -> Kind:
 def _rectify(node: fx.Node, module: nn.Module | None, kinds: list[Kind]) -> Kind:
     kind = kinds[0]
     return Events(kind.quantum, False, kind.most) if isinstance(kind, Events) else kind
+
+
+def _item(node: fx.Node, module: nn.Module | None, kinds: list[Kind]) -> Kind:
+    whole: Any = kinds[0]
+    return whole[node.args[1]] if isinstance(whole, tuple) else whole
 
 
 def _born(signed: bool, most: int | None) -> Rule:
@@ -267,7 +272,7 @@ def _table() -> dict[Any, Rule]:
     keep += [nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, F.dropout, F.dropout2d]
     keep += [nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, F.max_pool1d, F.max_pool2d, F.max_pool3d]
     keep += [nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, F.adaptive_max_pool1d, F.adaptive_max_pool2d]
-    keep += [nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d, operator.getitem, getattr]
+    keep += [nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d, getattr]
     for name in (
         "flatten",
         "reshape",
@@ -326,7 +331,7 @@ def _table() -> dict[Any, Rule]:
     rules |= dict.fromkeys(add, _add)
     rules |= dict.fromkeys(subtract, _subtract)
     rules |= dict.fromkeys(multiply, _multiply)
-    rules |= {Scale: _scaled, Shift: _forget}
+    rules |= {Scale: _scaled, Shift: _forget, operator.getitem: _item}
     rules |= dict.fromkeys([operator.neg, torch.neg, "neg"], _negate)
     rules |= dict.fromkeys([torch.cat, torch.concat, torch.stack], _side_by_side)
     rules |= {F.pad: _pad, nn.Upsample: _upsample, F.interpolate: _upsample}

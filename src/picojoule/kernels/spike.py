@@ -12,17 +12,17 @@ Surrogate = Callable[[Tensor], Tensor]
 
 class _Spike(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, u: Tensor, surrogate: Surrogate) -> Tensor:
+    def forward(ctx: Any, u: Tensor, surrogate: Surrogate, strict: bool) -> Tensor:
         ctx.save_for_backward(u)
         ctx.surrogate = surrogate
-        return (u >= 0).to(u.dtype)
+        return (u > 0 if strict else u >= 0).to(u.dtype)
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
         (u,) = ctx.saved_tensors
-        return grad_outputs[0] * ctx.surrogate(u), None
+        return grad_outputs[0] * ctx.surrogate(u), None, None
 
 
-def spike(u: Tensor, surrogate: Surrogate) -> Tensor:
-    """1 where `u >= 0`, else 0; backward multiplies by `surrogate(u)`. Any shape."""
-    return _Spike.apply(u, surrogate)  # pyright: ignore[reportReturnType]
+def spike(u: Tensor, surrogate: Surrogate, strict: bool = False) -> Tensor:
+    """1 where `u >= 0` (`strict`: `u > 0`), else 0; backward multiplies by `surrogate(u)`. Any shape."""
+    return _Spike.apply(u, surrogate, strict)  # pyright: ignore[reportReturnType]

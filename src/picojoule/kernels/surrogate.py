@@ -23,6 +23,11 @@ def rectangle(u: Tensor, *, width: float = 1.0) -> Tensor:
     return (u.abs() <= width / 2).to(u.dtype) / width
 
 
+def open_rectangle(u: Tensor, *, width: float = 1.0) -> Tensor:
+    """`rectangle` without its edges: `1 / width` where `|u| < width / 2`, else 0."""
+    return (u.abs() < width / 2).to(u.dtype) / width
+
+
 def arctan(u: Tensor, *, alpha: float = 2.0) -> Tensor:
     """Derivative of `arctan(pi/2 * alpha * u) / pi + 1/2`: long tails, area 1."""
     return alpha / 2 / (1 + (torch.pi / 2 * alpha * u) ** 2)
@@ -51,7 +56,9 @@ def fast_sigmoid(u: Tensor, *, slope: float = 25.0) -> Tensor:
     return 1 / (slope * u.abs() + 1) ** 2
 
 
-_BY_NAME: dict[str, Surrogate] = {f.__name__: f for f in (triangle, rectangle, arctan, sigmoid, s3nn, fast_sigmoid)}
+_BY_NAME: dict[str, Surrogate] = {
+    f.__name__: f for f in (triangle, rectangle, open_rectangle, arctan, sigmoid, s3nn, fast_sigmoid)
+}
 
 
 def surrogate(name: str, **shape: float) -> Surrogate:

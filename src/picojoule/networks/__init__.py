@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from picojoule.lazy import lazy
-from picojoule.networks.definition import ENCODERS, NETWORKS, POOLINGS, READOUTS, Definition, check_network
+from picojoule.networks.definition import ENCODERS, NETWORKS, POOLINGS, READOUTS, Definition, Mixer, check_network
 
 if TYPE_CHECKING:
     from picojoule.networks.architectures import build
@@ -17,6 +17,7 @@ __all__ = [
     "READOUTS",
     "Activation",
     "Definition",
+    "Mixer",
     "Network",
     "build",
     "check_network",

@@ -17,6 +17,7 @@ from picojoule.networks.resnet import ResidualBlock, resnet18, resnet20
 from picojoule.networks.small_cnn import small_cnn
 from picojoule.networks.spiking_rnn import spiking_rnn
 from picojoule.networks.vgg import vgg
+from picojoule.networks.window_mixer import MixerStages, window_mixer
 
 _BODIES: dict[str, Callable[[Definition, Activation], list[nn.Module]]] = {
     "mlp": mlp,
@@ -51,7 +52,7 @@ def build(definition: Definition, activation: Activation) -> Network:
         raise BadInput(f"expected no dropout, which only {' and '.join(DROPOUT)} have, got {d.dropout:g} for {d.name}")
     if not 0 <= d.dropout <= 1:
         raise BadInput(f"expected dropout from 0 to 1 (a share of the published rates), got {d.dropout}")
-    body = _BODIES.get(d.name, deep_mlp)
+    body = window_mixer if d.name.startswith("mixer-") else _BODIES.get(d.name, deep_mlp)
     shape = (d.timesteps, *d.input_shape) if d.encoder == "frames" else d.input_shape
     return Network(nn.Sequential(_named(body(d, activation))), shape, d.classes)
 
@@ -78,4 +79,5 @@ _SHORT_NAMES: dict[type[nn.Module], str] = {
     nn.AvgPool2d: "pool",
     SpikingRNN: "rnn",
     ResidualBlock: "block",
+    MixerStages: "mixer",
 }

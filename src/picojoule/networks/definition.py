@@ -3,9 +3,12 @@
 import re
 from dataclasses import dataclass
 
-from picojoule.errors import BadInput, unknown_name
+from picojoule.errors import BadInput, check_choice, unknown_name
 
-NETWORKS = ("mlp", "small-cnn", "cnn7", "vgg11", "vgg16", "vgg16-4096", "resnet18", "resnet20", "spiking-rnn")
+NETWORKS = (
+    *("mlp", "small-cnn", "cnn7", "vgg11", "vgg16", "vgg16-4096", "resnet18", "resnet20", "spiking-rnn"),
+    *("mixer-cnn", "mixer-rnn"),
+)
 DROPOUT = ("vgg16", "vgg16-4096")
 POOLINGS = ("max", "avg")
 ENCODERS = ("constant-current", "direct", "bernoulli", "latency", "latency-early", "latency-log", "frames")
@@ -14,6 +17,27 @@ DEEPEST, WIDEST = 20, 65536
 """The most hidden layers, and neurons in each, of a network `mlp-DxW` (our choice)."""
 
 _DEEP = re.compile("mlp-([0-9]+)x([0-9]+)")
+_MIXER = re.compile("mixer-(cnn|rnn)(?:-([0-9]+)(?:x([0-9]+))?)?")
+
+
+@dataclass(frozen=True)
+class Mixer:
+    """How the window mixers of the networks `mixer-...` work; other networks have none.
+
+    `on` False leaves them out, and only the real-valued layers of each block stay. `windows` is 4, handed over one
+    after the other, or 1. `overlap` widens the windows of every second block. `projection`, `stitch` and `encoder`
+    are those of `picojoule.cells.WindowMixer`.
+    """
+
+    on: bool = True
+    windows: int = 4
+    overlap: bool = True
+    projection: str = "sincos"
+    stitch: str = "mean"
+    encoder: str = "bernoulli"
+
+    def __post_init__(self) -> None:
+        check_choice("windows", self.windows, (4, 1))
 
 
 @dataclass(frozen=True)
@@ -24,7 +48,8 @@ class Definition:
     `encoder`: "constant-current" computes the first layer once and repeats its current, "direct" repeats the
     image; "bernoulli", "latency", "latency-early" and "latency-log" turn pixels into events; "frames" takes images
     that are events over time already, `[B, T, C, H, W]` with T = `timesteps`. `readout`: how class scores follow from
-    time. ResNets have no pooling that `pool` could choose. `dropout`: a share of the published rates, for DROPOUT.
+    time. ResNets and mixers have no pooling that `pool` could choose. `dropout`: a share of the published rates, for
+    DROPOUT. `mixer`: for "mixer-cnn", "mixer-rnn", and their narrower forms of `mixer_shape`.
     """
 
     name: str
@@ -35,12 +60,34 @@ class Definition:
     encoder: str = "constant-current"
     readout: str = "mean"
     dropout: float = 0.0
+    mixer: Mixer = Mixer()
 
 
 def check_network(name: str) -> None:
-    """Raise BadInput unless `name` is one of NETWORKS or "mlp-DxW" within DEEPEST and WIDEST."""
-    if name not in NETWORKS:
+    """Raise BadInput unless `name` is one of NETWORKS, "mlp-DxW" within DEEPEST and WIDEST, or a mixer's."""
+    if name.startswith("mixer-"):
+        mixer_shape(name)
+    elif name not in NETWORKS:
         depth_and_width(name)
+
+
+def mixer_shape(name: str) -> tuple[str, int, tuple[int, ...]]:
+    """The cell ("cnn" or "rnn"), the width of the first stage, and the blocks of all stages, of a mixer's name.
+
+    "mixer-cnn" and "mixer-rnn" are the published networks, "mixer-cnn-24" has first stages of width 24 (each further
+    stage doubles it) instead of 48, and "mixer-cnn-24x2" two blocks in every stage. Raises BadInput.
+    """
+    match = _MIXER.fullmatch(name)
+    if match is None:
+        raise unknown_name("network", name, [*NETWORKS, "mlp-DxW"])
+    cell, width, blocks = match.group(1), match.group(2) or "48", match.group(3) or "2"
+    if not (_within(width, WIDEST) and _within(blocks, DEEPEST)):
+        raise BadInput(
+            f"expected a network mixer-{cell}-WxN with widths W of 1 to {WIDEST} and 1 to {DEEPEST} blocks N in every "
+            f"stage, got {name!r}"
+        )
+    depths = (2, 2, 6, 2) if match.group(3) is None else (int(blocks),) * 4
+    return cell, int(width), depths
 
 
 def depth_and_width(name: str) -> tuple[int, int]:

@@ -9,5 +9,17 @@ from picojoule.neurons.neuron import Neuron
 from picojoule.neurons.signed_iaf import SignedIAF
 from picojoule.neurons.stateful import Stateful
 from picojoule.neurons.unroll import unroll
+from picojoule.neurons.window_neuron import WindowNeuron
 
-__all__ = ["IAF", "CubaLIF", "Diffused", "LIF", "Neuron", "SignedIAF", "Stateful", "surrogate", "unroll"]
+__all__ = [
+    "IAF",
+    "CubaLIF",
+    "Diffused",
+    "LIF",
+    "Neuron",
+    "SignedIAF",
+    "Stateful",
+    "WindowNeuron",
+    "surrogate",
+    "unroll",
+]

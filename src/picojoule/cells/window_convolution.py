@@ -1,0 +1,102 @@
+"""The window mixer with two convolutions: the convolutional one-step network."""
+
+import copy
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from picojoule.cells.cell import Inside, Synapse
+from picojoule.cells.window_mixer import WindowMixer, by_pass, by_time
+from picojoule.kernels.projection import project
+from picojoule.layers.timewise import Timewise
+from picojoule.neurons import WindowNeuron
+
+
+class WindowConvolutionState(NamedTuple):
+    """The membranes `[B, w, w, D]` of both populations after the last window, and the state of the noise."""
+
+    first: Tensor
+    second: Tensor
+    noise: Tensor | None
+
+
+class WindowConvolution(WindowMixer):
+    """Two convolutions with spikes over every window, membranes handed from window to window.
+
+    With z the encoded window, decay l, threshold h, and P the projection, window k computes::
+
+        u1_k = l * u1_{k-1}               + W1 z_k  + b1,    s1_k = u1_k > h
+        u2_k = l * P(u1_{k-1}, u2_{k-1})  + W2 s1_k + b2,    s2_k = u2_k > h
+
+    Convolutions are 3 x 3 with zero padding, shared by all windows; nothing resets, and at rest u is 0. The currents
+    do not depend on what is handed on to them, so each convolution is one call for all windows and steps. The state
+    goes on from the last window of a step to the first of the next (ours; the published network has one step).
+
+    Source: reconstructed from the code that Yao et al. 2023 published with arXiv 2401.10843.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        size: int,
+        window: int,
+        *,
+        projection: str = "sincos",
+        stitch: str = "mean",
+        encoder: str = "bernoulli",
+        neuron: WindowNeuron | None = None,
+        seed: int = 0,
+    ):
+        super().__init__(
+            width, size, window, projection=projection, stitch=stitch, encoder=encoder, neuron=neuron, seed=seed
+        )
+        self.conv1, self.conv2 = (Timewise(nn.Conv2d(width, width, 3, padding=1)) for _ in range(2))
+        self.first_neuron = copy.deepcopy(self.neuron)
+        self.emits = self.stitches
+
+    def synapses(self) -> tuple[Synapse, ...]:
+        return Synapse("conv1", self.conv1, self.encodes), Synapse("conv2", self.conv2, self.encodes)
+
+    def populations(self) -> tuple[Inside, ...]:
+        return (
+            self.population("neuron1", "conv1"),
+            self.population("neuron2", "conv2", projections=self.plan.windows - 1),
+        )
+
+    def initial_state(self, x: Tensor) -> WindowConvolutionState:
+        wide = torch.promote_types(x.dtype, torch.float32)
+        rest = x.new_zeros(x.shape[1], self.window, self.window, self.width, dtype=wide)
+        return WindowConvolutionState(rest, rest, self.rest(x))
+
+    def advance(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        return self.forward_observed(x, state)[:2]
+
+    def forward_observed(
+        self, x: Tensor, state: WindowConvolutionState
+    ) -> tuple[Tensor, WindowConvolutionState, dict[str, Tensor]]:
+        z, noise = self.encoded(x, state.noise)
+        entered1 = by_pass(z).movedim(-1, 2)  # [T * W, B, D, w, w]
+        first = self._first(self.conv1(entered1).movedim(2, -1), state.first)
+        sent1 = self.first_neuron(torch.stack(first))
+        entered2 = sent1.movedim(-1, 2)
+        second = self._second(self.conv2(entered2).movedim(2, -1), [state.first, *first], state.second)
+        sent2 = self.neuron(torch.stack(second))
+        sent1, sent2 = (sent.unflatten(0, z.shape[:2]) for sent in (sent1, sent2))
+        seen = {"conv1": entered1, "conv2": entered2, "neuron1": by_time(sent1), "neuron2": by_time(sent2)}
+        return self.stitched(sent2), WindowConvolutionState(first[-1], second[-1], noise), seen
+
+    def _first(self, currents: Tensor, v: Tensor) -> list[Tensor]:
+        decay, membranes = self.first_neuron.decay, []
+        for current in currents.unbind():
+            v = decay * v + current
+            membranes.append(v)
+        return membranes
+
+    def _second(self, currents: Tensor, before: list[Tensor], v: Tensor) -> list[Tensor]:
+        """`before` are the first population's membranes, each one window earlier."""
+        decay, membranes = self.neuron.decay, []
+        for other, current in zip(before, currents.unbind(), strict=False):
+            v = decay * project(other, v, self.projection) + current
+            membranes.append(v)
+        return membranes

@@ -1,0 +1,115 @@
+"""Mixing by windows: what the convolutional and the recurrent mixer of one-step networks share."""
+
+import torch
+from torch import Tensor
+
+from picojoule.cells.cell import Cell, Inside
+from picojoule.errors import check_choice
+from picojoule.kernels.projection import COMPUTED, PROJECTIONS
+from picojoule.kernels.stimulus import NOISY, encode
+from picojoule.kinds import Events, Kind, Values
+from picojoule.layers.windows import STITCHES, cut, stitch, window_plan
+from picojoule.neurons import WindowNeuron
+
+ENCODERS = ("bernoulli", "straight-through", "threshold")
+
+
+class WindowMixer(Cell):
+    """A small network that runs over the windows of a map one after the other and hands its membranes on.
+
+    It takes maps of values `[T, B, S, S, D]`, encodes each window as spikes, and returns the stitched spikes of its
+    last population. From rest, training takes fresh noise from torch's global generator; evaluation starts from
+    `seed`. The state carries the stream, so that another generator can be given.
+
+    Arguments:
+        width: D.
+        size, window: side of the map, and of its windows (equal: one window).
+        projection: one of PROJECTIONS, of the two membranes that a window hands on.
+        stitch: "mean" or "any", see `picojoule.layers.windows.stitch`.
+        encoder: "bernoulli", "straight-through" or "threshold", see `picojoule.kernels.stimulus`.
+        neuron: of the last population; with an analog one the encoder is ReLU and stitching the mean.
+        seed: of the noise in evaluation.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        size: int,
+        window: int,
+        *,
+        projection: str = "sincos",
+        stitch: str = "mean",
+        encoder: str = "bernoulli",
+        neuron: WindowNeuron | None = None,
+        seed: int = 0,
+    ):
+        super().__init__()
+        for what, name, known in (
+            ("projection", projection, PROJECTIONS),
+            ("stitch", stitch, STITCHES),
+            ("encoder", encoder, ENCODERS),
+        ):
+            check_choice(what, name, known)
+        self.width, self.size, self.window, self.seed = width, size, window, seed
+        self.projection, self.stitch, self.encoder = projection, stitch, encoder
+        self.plan = window_plan(size, window)
+        self.passes = self.plan.windows
+        self.neuron = WindowNeuron() if neuron is None else neuron
+
+    def rest(self, x: Tensor) -> Tensor | None:
+        """The state of the noise at rest, None without noise."""
+        if self.neuron.analog or self.encoder not in NOISY:
+            return None
+        seed = int(torch.randint(2**62, ()).item()) if self.training else self.seed
+        return torch.Generator(x.device).manual_seed(seed).get_state()
+
+    def encoded(self, x: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """The windows of x as spikes `[T, W, B, w, w, D]`, and the state of the noise after them."""
+        windows = cut(x, self.plan)
+        if noise is None:
+            return encode(windows, "relu" if self.neuron.analog else self.encoder), None
+        generator = torch.Generator(x.device)
+        generator.set_state(noise)
+        return encode(windows, self.encoder, generator).to(x.dtype), generator.get_state()
+
+    @property
+    def encodes(self) -> Kind:
+        """The kind of what enters the synapses from the encoder."""
+        return Values() if self.neuron.analog else Events(most=1)
+
+    @property
+    def stitches(self) -> Kind:
+        """The kind of the stitched spikes: averages of four windows are multiples of 1/4."""
+        if self.neuron.analog or self.stitch == "any" or not self.plan.overlap:
+            return self.encodes
+        return Events(0.25, most=4)
+
+    def stitched(self, spikes: Tensor) -> Tensor:
+        """Maps of the spikes `[T, W, B, w, w, D]` of all windows."""
+        return stitch(spikes, self.plan, "mean" if self.neuron.analog else self.stitch)
+
+    def population(self, name: str, synapse: str, projections: int = 0) -> Inside:
+        """A population with one neuron for every element of every window.
+
+        Each of `projections` windows whose neurons compute a projection counts as one more update of theirs.
+        """
+        kind = self.encodes if isinstance(self.encodes, Events) else None
+        neuron = "ReLU" if kind is None else type(self.neuron).__name__
+        computed = projections if self.projection in COMPUTED else 0
+        return Inside(name, neuron, synapse, kind, 1 + computed / self.plan.windows)
+
+    def extra_repr(self) -> str:
+        return (
+            f"width={self.width}, size={self.size}, window={self.window}, projection={self.projection}, "
+            f"stitch={self.stitch}, encoder={self.encoder}, seed={self.seed}"
+        )
+
+
+def by_time(x: Tensor) -> Tensor:
+    """What a population sent, `[T, W, B, ...]`, with the windows among its neurons: `[T, B, W, ...]`."""
+    return x.transpose(1, 2)
+
+
+def by_pass(x: Tensor) -> Tensor:
+    """What entered a synapse, `[T, W, B, ...]`, with the windows as steps: `[T * W, B, ...]`."""
+    return x.flatten(0, 1)

@@ -1,0 +1,45 @@
+"""Projection functions: how two membrane potentials become the one that is handed on within a time step."""
+
+from collections.abc import Callable
+from math import pi
+
+import torch
+from torch import Tensor
+
+from picojoule.errors import check_choice
+
+Projection = Callable[[Tensor, Tensor], Tensor]
+
+
+def sincos(a: Tensor, b: Tensor) -> Tensor:
+    """`2 sin(pi/4 * a * cos(pi/4 * b))`, the cosine inside the sine: bounded by 2, slope pi/2 in a at the origin.
+
+    Source: the code that Yao et al. 2023 published with arXiv 2401.10843.
+    """
+    return 2 * torch.sin(pi / 4 * a * torch.cos(pi / 4 * b))
+
+
+def mean(a: Tensor, b: Tensor) -> Tensor:
+    """`(a + b) / 2`. Source: as `sincos`; there for CIFAR-100."""
+    return (a + b) / 2
+
+
+def carry(a: Tensor, b: Tensor) -> Tensor:
+    """`b`: nothing is projected (a control of ours)."""
+    return b
+
+
+def zero(a: Tensor, b: Tensor) -> Tensor:
+    """0: nothing is handed on (a control of ours)."""
+    return torch.zeros_like(b)
+
+
+PROJECTIONS: dict[str, Projection] = {f.__name__: f for f in (sincos, mean, carry, zero)}
+COMPUTED = ("sincos", "mean")
+"""Projections that are operations of their own, counted beside the neuron's update."""
+
+
+def project(a: Tensor, b: Tensor, kind: str) -> Tensor:
+    """What is handed on of two membranes of one shape; differentiable. Raises BadInput for an unknown kind."""
+    check_choice("projection", kind, PROJECTIONS)
+    return PROJECTIONS[kind](a, b)
