@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from picojoule.layers import Permute
+
 SHAPE, CLASSES = (3, 8, 8), 5
 
 
@@ -114,6 +116,7 @@ NETWORKS = {
     "prelu": lambda: nn.Sequential(conv(), nn.PReLU(6, 0.1), conv(6), nn.PReLU(), *head(6)),
     "relu6": lambda: nn.Sequential(conv(), nn.BatchNorm2d(6), nn.ReLU6(), conv(6), nn.ReLU6(), *head(6)),
     "upsample": lambda: nn.Sequential(conv(), nn.ReLU(), nn.Upsample(scale_factor=2), conv(6), nn.ReLU(), *head(6, 16)),
+    "channels-last": lambda: nn.Sequential(conv(), nn.ReLU(), nn.MaxPool2d(2), Permute(1, 2, 0), *head(6, 4)),
     "dropout-softmax": lambda: nn.Sequential(conv(), nn.ReLU(), nn.Dropout(0.5), *head(6), nn.LogSoftmax(1)),
     "mlp": lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 5)),
 }

@@ -6,6 +6,7 @@ from made_up_networks import made_up
 from torch import Tensor, nn
 
 from picojoule.conversion import ECCOptions, convert
+from picojoule.layers import Permute, Reshape, Scale
 
 
 def activations(per_channel_limits: Tensor, samples: int = 400) -> tuple[nn.Module, Tensor]:
@@ -71,6 +72,46 @@ def test_silent_channels_and_layers_have_a_scale():
     assert scale(network, 0 * x, normalisation="max").tolist() == [1.0]
     with torch.no_grad():
         assert convert(network, 0 * x).network(x).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "layers, shared",
+    [
+        ((nn.MaxPool2d(2), Permute(1, 2, 0), nn.Flatten(), nn.LazyLinear(3)), False),
+        ((Permute(1, 2, 0), nn.Linear(4, 3), nn.Flatten()), False),
+        ((Permute(2, 0, 1), nn.Linear(4, 3), nn.Flatten()), True),
+        ((Reshape(8, 2, 4), nn.Conv2d(8, 3, 1), nn.Flatten()), False),
+        ((Reshape(2, 8, 4), nn.Conv2d(2, 3, 1), nn.Flatten()), True),
+        ((Reshape(-1), nn.LazyLinear(3)), False),
+    ],
+)
+def test_channels_have_scales_of_their_own_where_weights_can_take_them_in(layers, shared):
+    torch.manual_seed(0)
+    network, x = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), *layers), torch.rand(50, 3, 4, 4)
+    expected = network(x).detach()
+    made = convert(network.eval(), x, timesteps=64, options=ECCOptions(normalisation="max", per_channel=True))
+    assert made.layers[0].scale.numel() == (1 if shared else 4)
+    torch.testing.assert_close(made.scaled(x), expected, rtol=1e-4, atol=1e-5)
+    assert not any(isinstance(m, Scale) and m.factor.dim() for m in made.network.modules()), "events stay events"
+
+
+class Turned(nn.Module):
+    """A sum of events, of which one operand is turned."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.last = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1), nn.Conv2d(4, 3, 1)
+        self.turn = Permute(1, 0, 2)
+
+    def forward(self, x):
+        return self.last(self.a(x).relu() + self.turn(self.b(x).relu())).flatten(1)
+
+
+def test_a_turned_operand_of_a_sum_has_one_scale():
+    torch.manual_seed(0)
+    made = convert(Turned().eval(), torch.rand(20, 3, 4, 4), options=ECCOptions(per_channel=True))
+    assert [layer.scale.numel() for layer in made.layers] == [1, 1]
+    assert made.layers[0].scale == made.layers[1].scale
 
 
 @pytest.mark.parametrize("name", ["residual", "leaky", "concat"])

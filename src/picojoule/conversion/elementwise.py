@@ -4,6 +4,7 @@ All edit the graph in place and leave its outputs as they are, up to rounding. S
 """
 
 import operator
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -59,14 +60,14 @@ def _scale_forward(graph: fx.GraphModule, node: fx.Node, user: fx.Node) -> list[
             return []
         user.args = tuple(a.all_input_nodes[0] if isinstance(a, fx.Node) else a for a in user.args)
         return [_behind(graph, user, Scale(factor))]
-    moved = _moved(module, factor, shape_of(node))
-    if moved is None:
+    behind = moved(module, factor, shape_of(node))
+    if behind is None:
         return []
     user.replace_input_with(node, source)
-    return [_behind(graph, user, Scale(moved))]
+    return [_behind(graph, user, Scale(behind))]
 
 
-def _moved(module: nn.Module | None, factor: Tensor, shape: tuple[int, ...]) -> Tensor | None:
+def moved(module: nn.Module | None, factor: Tensor, shape: tuple[int, ...]) -> Tensor | None:
     """The factor behind a layer that moves or pools what was scaled; None where none does the same."""
     spatial = isinstance(module, (*AVERAGES, *MAXIMA, *SPATIAL))
     if isinstance(module, nn.Upsample) and module.mode != "nearest":
@@ -80,15 +81,18 @@ def _moved(module: nn.Module | None, factor: Tensor, shape: tuple[int, ...]) -> 
 
 
 def _scale_concatenation(graph: fx.GraphModule, user: fx.Node) -> list[fx.Node]:
-    parts, axis = _parts(user)
-    factors = []
-    for part in parts:
-        factor = scale_at(graph, part)
-        factors.append(torch.ones(shape_of(part)) if factor is None else factor.expand(shape_of(part)))
-    kept = [p if scale_at(graph, p) is None else p.all_input_nodes[0] for p in parts]
-    user.args = (kept, *user.args[1:])
-    like = next(f for f in (scale_at(graph, p) for p in parts) if f is not None)
-    return [_behind(graph, user, Scale(simplest(torch.cat([f.to(like) for f in factors], axis))))]
+    parts, _ = _parts(user)
+    factors = {part: factor for part in parts if (factor := scale_at(graph, part)) is not None}
+    behind = beside(user, factors, 1.0)
+    user.args = ([part.all_input_nodes[0] if part in factors else part for part in parts], *user.args[1:])
+    return [_behind(graph, user, Scale(behind))]
+
+
+def beside(node: fx.Node, constants: Mapping[fx.Node, Tensor], rest: float) -> Tensor:
+    """The constants of some parts of a concatenation as one constant behind it, with `rest` for the other parts."""
+    parts, axis = _parts(node)
+    filler = torch.full_like(next(iter(constants.values())).flatten()[0], rest)
+    return simplest(torch.cat([constants.get(part, filler).expand(shape_of(part)) for part in parts], axis))
 
 
 def _parts(node: fx.Node) -> tuple[list[fx.Node], int]:
@@ -195,25 +199,23 @@ def _shift_forward(graph: fx.GraphModule, node: fx.Node, user: fx.Node) -> list[
         user.replace_input_with(node, source)
         return []
     if isinstance(module, Scale):
-        moved = module.factor * offset
+        behind = module.factor * offset
     elif isinstance(module, MAXIMA):
         if per_channel(offset) is None:
             return []
-        moved = offset
+        behind = offset
     elif is_synaptic(module) or isinstance(module, (*AVERAGES, *MOVES)):
         assert module is not None
-        moved = response(module, offset, shape)
+        behind = response(module, offset, shape)
     elif user.target in SUMS:
         sign = -1 if user.target is operator.sub else 1
-        moved = sum((offset * s for a, s in zip(user.args, (1, sign), strict=True) if a is node), 0 * offset)
+        behind = sum((offset * s for a, s in zip(user.args, (1, sign), strict=True) if a is node), 0 * offset)
     elif user.target is torch.cat:
-        parts, axis = _parts(user)
-        kept = [offset.expand(shape) if p is node else offset.new_zeros(shape_of(p)) for p in parts]
-        moved = torch.cat(kept, axis)
+        behind = beside(user, {node: offset}, 0.0)
     else:
         return []
     user.replace_input_with(node, source)
-    return [_behind(graph, user, Shift(simplest(moved)))]
+    return [_behind(graph, user, Shift(simplest(behind)))]
 
 
 def _behind(graph: fx.GraphModule, node: fx.Node, layer: nn.Module) -> fx.Node:

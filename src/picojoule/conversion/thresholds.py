@@ -1,21 +1,25 @@
 """The activation that is one event per step, from calibration data."""
 
-import operator
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
+from picojoule.conversion.elementwise import SUMS, beside, moved
 from picojoule.conversion.options import ECCOptions
-from picojoule.conversion.parts import AVERAGES, MAXIMA, CountInput, channelwise, is_synaptic, neurons_of, shape_of
+from picojoule.conversion.parts import CountInput, channelwise, neurons_of, shape_of
 from picojoule.conversion.signals import Signal, signals
+from picojoule.conversion.weights import takes_in
 from picojoule.graph.trace import module_of
+from picojoule.layers import Permute, Reshape
 
 BINS = 4096
 """Bins of the histograms in which "mmse" looks for its scale (our choice)."""
 GRID = 95
 """Scales that "mmse" tries, evenly spaced up to the largest activation."""
+
+_TURNING = (Permute, Reshape, nn.Unflatten, nn.PixelShuffle)
 
 
 def scales(graph: fx.GraphModule, batches: Sequence[Tensor], timesteps: int, options: ECCOptions) -> dict[str, Tensor]:
@@ -122,7 +126,7 @@ def _groups(graph: fx.GraphModule) -> list[set[fx.Node]]:
     signal = signals(graph, Signal.CONSTANT)
     groups: list[set[fx.Node]] = []
     for node in graph.graph.nodes:
-        if node.target in (operator.add, operator.sub) and signal[node] in (Signal.EVENTS, Signal.SIGNED):
+        if node.target in SUMS and signal[node] in (Signal.EVENTS, Signal.SIGNED):
             group = set().union(*(_sources(graph, n) for n in node.all_input_nodes))
             for other in [g for g in groups if g & group]:
                 groups.remove(other)
@@ -139,15 +143,26 @@ def _sources(graph: fx.GraphModule, node: fx.Node) -> set[fx.Node]:
 
 
 def _may_differ_by_channel(graph: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether the weights behind a population can take in a scale for every channel, so that events stay events."""
-    ahead = list(node.users)
+    """Whether the weights behind a population can take in a scale for every channel, so that events stay events.
+
+    A constant with another value in every channel is moved to them as its scale would be. Sums behind a layer that
+    turns axes want one scale, since their other operand may not be turned.
+    """
+    shape = shape_of(node)
+    each = channelwise(torch.arange(1.0, shape[0] + 1), shape)
+    ahead: list[tuple[fx.Node, fx.Node, Tensor, bool]] = [(user, node, each, False) for user in node.users]
     while ahead:
-        user = ahead.pop()
-        module = module_of(graph, user)
-        if is_synaptic(module) or user in neurons_of(graph) or user.op == "output":
+        user, source, factor, turned = ahead.pop()
+        module, behind = module_of(graph, user), None
+        if user in neurons_of(graph) or user.op == "output" or takes_in(module, factor):
             continue
-        passes = isinstance(module, (*MAXIMA, *AVERAGES, nn.ZeroPad1d, nn.ZeroPad2d, nn.Upsample, nn.Flatten))
-        if not (passes or user.target in (operator.add, operator.sub, torch.cat)):
+        if user.target in SUMS:
+            behind = None if turned else factor
+        elif user.target is torch.cat:
+            behind = beside(user, {source: factor}, 1.0)
+        else:
+            behind = moved(module, factor, shape_of(source))
+        if behind is None:
             return False
-        ahead += list(user.users)
+        ahead += [(n, user, behind, turned or isinstance(module, _TURNING)) for n in user.users]
     return True

@@ -6,20 +6,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from picojoule.conversion.parts import per_channel
+from picojoule.conversion.parts import is_synaptic, per_channel
+
+
+def takes_in(layer: nn.Module | None, factor: Tensor) -> bool:
+    """Whether a layer has weights that can stand for a factor on its input."""
+    if isinstance(layer, nn.Linear):
+        return not factor.dim() or all(size == 1 for size in factor.shape[:-1])
+    return is_synaptic(layer) and per_channel(factor) is not None
 
 
 @torch.no_grad()
 def scale_inputs(layer: Any, factor: Tensor) -> bool:
     """Make `layer(x)` what `layer(factor * x)` was, if the factor differs by channel only; says whether."""
+    if not takes_in(layer, factor):
+        return False
     if isinstance(layer, nn.Linear):
-        if factor.dim() and any(size != 1 for size in factor.shape[:-1]):
-            return False
         layer.weight.mul_(factor.reshape(1, -1))
         return True
-    values = per_channel(factor)
-    if values is None:
-        return False
+    values: Any = per_channel(factor)
     if layer.transposed or values.dim() == 0:
         layer.weight.mul_(values.reshape(-1, *(1,) * (layer.weight.dim() - 1)))
         return True
