@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from picojoule.conversion import ECCOptions as ECCOptions
     from picojoule.conversion import convert as convert
     from picojoule.conversion import diagnose as diagnose
+    from picojoule.conversion import quantise as quantise
     from picojoule.energy import Energy as Energy
     from picojoule.energy import EnergyReport as EnergyReport
     from picojoule.energy import OpCounts as OpCounts
@@ -39,13 +40,14 @@ if TYPE_CHECKING:
     from picojoule.neurons import IAF as IAF
     from picojoule.neurons import LIF as LIF
     from picojoule.neurons import CubaLIF as CubaLIF
+    from picojoule.neurons import Diffused as Diffused
     from picojoule.pages import reuse_pages as reuse_pages
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "picojoule.cells": ("Cell", "SpikingRNN"),
-    "picojoule.conversion": ("ECCOptions", "convert", "diagnose"),
+    "picojoule.conversion": ("ECCOptions", "convert", "diagnose", "quantise"),
     "picojoule.energy": (
         "Energy",
         "EnergyReport",
@@ -63,7 +65,7 @@ _HOMES = {
     "picojoule.kinds": ("Events", "Values"),
     "picojoule.metering": ("Meter", "meter"),
     "picojoule.networks": ("Definition", "Network", "build"),
-    "picojoule.neurons": ("IAF", "LIF", "CubaLIF"),
+    "picojoule.neurons": ("IAF", "LIF", "CubaLIF", "Diffused"),
     "picojoule.pages": ("reuse_pages",),
 }
 __all__ = sorted(name for names in _HOMES.values() for name in names)  # pyright: ignore[reportUnsupportedDunderAll]

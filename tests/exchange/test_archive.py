@@ -41,7 +41,7 @@ from picojoule.layers import (
     Timewise,
 )
 from picojoule.networks import Definition, Mixer, Network, build
-from picojoule.neurons import IAF, LIF, CubaLIF, SignedIAF, WindowNeuron, surrogate
+from picojoule.neurons import IAF, LIF, CubaLIF, Diffused, SignedIAF, WindowNeuron, surrogate
 
 IMAGE = (4, 8, 8)
 
@@ -181,6 +181,8 @@ CASES: dict[str, tuple[nn.Module, ...]] = {
         CubaLIF(0.6, 0.8, 0.3, learn_synaptic_decay=True, learn_decay=True, learn_threshold=True)
     ),
     "SignedIAF": after_events(SignedIAF(0.4, v_initial=0.2)),
+    "Diffused": after_events(Diffused("tanh", 2.5, rounding="stochastic", gradient="rate", v_initial=0.25, seed=3)),
+    "Diffused-learn": after_events(Diffused("relu6", 0.7, random_start=False, learn_fineness=True)),
     "EvenRate": (EvenRate(5),),
     "Scale": (AddTime(), Scale(0.3)),
     "Scale-channels": (AddTime(), Scale(torch.rand(4, 1, 1))),

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from picojoule.conversion.charge import closed_form, count_mismatch
     from picojoule.conversion.choice import Choice, Try, choose
     from picojoule.conversion.diagnosis import Diagnosis, LayerDiagnosis, diagnose
+    from picojoule.conversion.diffuse import quantise
     from picojoule.conversion.pipeline import Converted, ConvertedLayer, convert
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "convert",
     "count_mismatch",
     "diagnose",
+    "quantise",
 ]
 
 __getattr__ = lazy(
@@ -37,6 +39,7 @@ __getattr__ = lazy(
         "picojoule.conversion.charge": ("closed_form", "count_mismatch"),
         "picojoule.conversion.choice": ("Choice", "Try", "choose"),
         "picojoule.conversion.diagnosis": ("Diagnosis", "LayerDiagnosis", "diagnose"),
+        "picojoule.conversion.diffuse": ("quantise",),
         "picojoule.conversion.pipeline": ("Converted", "ConvertedLayer", "convert"),
     },
 )

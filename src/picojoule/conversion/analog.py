@@ -35,10 +35,7 @@ def analog_graph(model: nn.Module, example: Tensor, options: ECCOptions) -> fx.G
 
     Raises BadInput for what cannot spike, with its name, its type and what to do.
     """
-    graph = copied(_traced(model, example))
-    _strip_time(graph)
-    _one_module_per_call(graph)
-    _drop(graph)
+    graph = without_time(model, example)
     _refuse(graph)
     infer_shapes(recompiled(graph), example, 0)
     _fix_adaptive_pools(graph)
@@ -50,6 +47,18 @@ def analog_graph(model: nn.Module, example: Tensor, options: ECCOptions) -> fx.G
     infer_shapes(recompiled(graph), example, 0)
     with_populations(graph, options)
     return recompiled(graph)
+
+
+def without_time(model: nn.Module, example: Tensor) -> fx.GraphModule:
+    """A copy of an analog `model` for `[B, ...]` in evaluation mode: no time axis, every call with a layer of its own.
+
+    Dropout and a final softmax are gone. `model` takes images, or is one of picojoule's analog networks over time.
+    """
+    graph = copied(_traced(model, example))
+    _strip_time(graph)
+    _one_module_per_call(graph)
+    _drop(graph)
+    return graph
 
 
 def _traced(model: nn.Module, example: Tensor) -> fx.GraphModule:

@@ -11,9 +11,9 @@ from picojoule.conversion.correct import correct_biases
 from picojoule.conversion.normalise import normalised, scale_biases, with_biases, with_ends
 from picojoule.conversion.options import ECCOptions
 from picojoule.conversion.parts import CountInput, CountOutput, neurons_of
-from picojoule.conversion.quantise import quantise_weights
 from picojoule.conversion.thresholds import scales
 from picojoule.conversion.time import with_time
+from picojoule.conversion.weight_levels import quantise_weights
 from picojoule.errors import BadInput
 from picojoule.graph.shapes import evaluating, infer_shapes
 from picojoule.graph.trace import module_of

@@ -50,6 +50,14 @@ def with_time(scaled: fx.GraphModule, timesteps: int, options: ECCOptions) -> fx
     counts = any(isinstance(m, CountOutput) for m in graph.modules())
     for node in neurons_of(graph):
         _put(graph, node, _neuron(graph, node, timesteps, options))
+    return over_time(graph, timesteps, counts)
+
+
+def over_time(graph: fx.GraphModule, timesteps: int, counts: bool = False) -> fx.GraphModule:
+    """The graph, in place, for `timesteps` steps: layers work on every step, and constants are presented at each.
+
+    Scores are means over time, or with `counts` the events of the last population. Neurons must be in place.
+    """
     for node in list(graph.graph.nodes):
         _fold_time(graph, node)
     _ends(graph, counts)

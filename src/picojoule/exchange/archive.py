@@ -41,7 +41,7 @@ from picojoule.layers import (
     Timewise,
 )
 from picojoule.networks import Network
-from picojoule.neurons import IAF, LIF, CubaLIF, SignedIAF, WindowNeuron, surrogate
+from picojoule.neurons import IAF, LIF, CubaLIF, Diffused, SignedIAF, WindowNeuron, surrogate
 
 VERSION = 1
 
@@ -124,6 +124,7 @@ _LAYERS: dict[type[nn.Module], tuple[str, ...]] = {
     IAF: _LIF,
     LIF: _LIF,
     CubaLIF: _LIF,
+    Diffused: ("rounding", "gradient", "random_start", "v_initial", "seed"),
     SpikingRNN: (),
     WindowNeuron: ("analog",),
     WindowConvolution: _WINDOWS,
@@ -232,6 +233,9 @@ def describe_layer(layer: nn.Module, name: str) -> dict[str, Any]:
         arguments |= {"threshold": float(layer.threshold), "learn_threshold": layer.threshold_root is not None}
         arguments |= {"decay": float(layer.decay), "learn_decay": layer.decay_logit is not None}
         described["surrogate"] = _describe_surrogate(layer.surrogate, name)
+    if isinstance(layer, Diffused):
+        arguments |= {"fineness": float(layer.fineness), "learn_fineness": layer.fineness_log is not None}
+        described["activation"] = describe_layer(layer.activation, name)
     if isinstance(layer, Timewise):
         described["layer"] = describe_layer(layer.layer, name)
     if isinstance(layer, SpikingRNN):
@@ -251,7 +255,7 @@ def build_layer(described: dict[str, Any]) -> nn.Module:
     if "surrogate" in described:
         shape = described["surrogate"]
         arguments["surrogate"] = surrogate(shape["name"], **shape["shape"])
-    for part in ("layer", "neuron"):
+    for part in ("layer", "neuron", "activation"):
         if part in described:
             arguments[part] = build_layer(described[part])
     if kind in (Permute, Reshape):

@@ -115,7 +115,6 @@ class Trainer:
                 if self._has_collapsed(phase_number):
                     break
                 progress = Progress(phase_number, epoch, phase.epochs, phase.terms)
-                self._method.on_progress(self._network, progress)
                 self._epoch(phase, progress)
                 self._close_epoch(phase, progress)
             self._at.phase, self._at.epoch = phase_number + 1, 0
@@ -139,7 +138,10 @@ class Trainer:
         self._model.train()
         while self._at.step < len(batches):
             rows = batches[self._at.step]
-            self._set_rate(phase, progress, len(batches))
+            done = (progress.epoch * len(batches) + self._at.step) / (phase.epochs * len(batches))
+            progress = progress._replace(done=done)
+            self._method.on_progress(self._network, progress)
+            self._set_rate(phase, done)
             with self._membranes():
                 self._step(rows, phase, progress)
             self._at.step += 1
@@ -154,8 +156,7 @@ class Trainer:
         smallest = 2 * world_size()  # batch norm needs two samples in every process
         return batches[:-1] if len(batches) > 1 and len(batches[-1]) < smallest else batches
 
-    def _set_rate(self, phase: Phase, progress: Progress, steps: int) -> None:
-        done = (progress.epoch * steps + self._at.step) / (phase.epochs * steps)
+    def _set_rate(self, phase: Phase, done: float) -> None:
         rate = self._training.lr * phase.lr_scale * SHARES[self._training.lr_schedule](done)
         for group in self._optimiser.param_groups:
             group["lr"] = rate

@@ -25,12 +25,16 @@ class Phase(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """Where training is: 0-based epoch of `epochs` in the 0-based phase, in which the loss terms `terms` act."""
+    """Where training is: 0-based epoch of `epochs` in the 0-based phase, in which the loss terms `terms` act.
+
+    `done` is the share of the phase's steps that are done.
+    """
 
     phase: int
     epoch: int
     epochs: int
     terms: tuple[str, ...] | None = None
+    done: float = 0.0
 
     def acts(self, term: str) -> bool:
         """Whether a loss term acts in this phase; those that do not need not be computed."""
@@ -108,7 +112,7 @@ class Method:
         return task_loss(output, target)
 
     def on_progress(self, network: Network, progress: Progress) -> None:
-        """Schedules that change the network; called before each epoch."""
+        """Schedules that change the network; called before each step of training."""
 
     def finish(self, network: Network, calibration: Sequence[Tensor], definition: Definition) -> Network:
         """The model to deploy, from the trained or the parent's network and batches of training inputs."""

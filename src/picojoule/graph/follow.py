@@ -11,6 +11,7 @@ from picojoule.cells import Cell
 from picojoule.graph.observers import NeuronObserver, ProductObserver, SynapseObserver
 from picojoule.graph.propagate import infer_kinds
 from picojoule.graph.records import Site
+from picojoule.graph.trace import module_of
 from picojoule.kinds import Events, Kind
 from picojoule.neurons import Diffused
 
@@ -39,6 +40,9 @@ class Kinds:
     ):
         self._graph, self._inputs, self._declared = graph, inputs, declared
         self._watched = tuple(watched)
+        for w in self._watched:
+            if not isinstance(w.observer, ProductObserver) and w.kinds()[0] is w.nodes[0].meta["kind"]:
+                w.observer.heights = _learned_behind(graph, w.nodes[0])
         self._changing = [m for m in graph.modules() if isinstance(m, Diffused)]
         self._known = self._emitted()
 
@@ -72,6 +76,18 @@ def _outside_of_graphs(run: Callable[[], None]) -> None:
 def product_kind(kinds: tuple[Kind, ...]) -> Kind:
     """The kind of a product of two activations: events, if one of them is."""
     return next((kind for kind in kinds if isinstance(kind, Events)), kinds[0])
+
+
+def _learned_behind(graph: fx.GraphModule, node: fx.Node) -> tuple[Diffused, ...]:
+    """The neurons with a learned fineness whose events arrive at a node, if there are some."""
+    while isinstance(node.meta.get("kind"), Events):
+        module = module_of(graph, node)
+        if isinstance(module, Diffused):
+            return () if module.fineness_log is None else (module,)
+        if not node.all_input_nodes:
+            break
+        node = node.all_input_nodes[0]
+    return ()
 
 
 def _tell(observer: Observer, kinds: tuple[Any, ...]) -> None:

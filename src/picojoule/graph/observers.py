@@ -13,6 +13,18 @@ from picojoule.graph.records import NeuronRecord, Operand, Site, SynapseRecord
 from picojoule.graph.shapes import BatchAxis
 from picojoule.kernels.native import count
 from picojoule.kinds import Events, Kind
+from picojoule.neurons import Diffused
+
+Heights = tuple[Diffused, ...]
+"""The neurons with a learned fineness whose events an observer sees: none or one (a tuple hides it from torch)."""
+
+
+def with_height(x: Tensor, heights: Heights) -> Tensor:
+    """The same events, from whose number training learns the fineness that makes it."""
+    for fineness in (neurons.fineness for neurons in heights):
+        assert isinstance(fineness, Tensor)
+        x = x * (fineness / fineness.detach())
+    return x
 
 
 class SynapseObserver(nn.Module):
@@ -27,12 +39,14 @@ class SynapseObserver(nn.Module):
     def __init__(self, site: Site, reach: FanOut, windowed: tuple[int, ...], batch: BatchAxis):
         super().__init__()
         self.site, self.windowed, self.batch = site, tuple(windowed), batch
+        self.heights: Heights = ()
         self.register_buffer("synapses", reach.synapses, persistent=False)
         self._synapses_of_one, self._outputs_per_input = float(reach.synapses.sum()), reach.outputs
         self._largest = float(reach.synapses.max())
 
     def forward(self, x: Tensor) -> SynapseRecord:
         self._check(x)
+        x = with_height(x, self.heights)
         sums = sums_of(x, self.site.kind, self.synapses, self._largest, self.batch)
         if isinstance(self.site.kind, Events):
             self._check_events(x, self.site.kind, sums)
@@ -111,11 +125,13 @@ class NeuronObserver(nn.Module):
     def __init__(self, population: Population, batch: BatchAxis, kind: Events | None):
         super().__init__()
         self.population, self.batch, self.kind = population, batch, kind
+        self.heights: Heights = ()
 
     def forward(self, y: Tensor) -> NeuronRecord:
         if self.kind is None:
             n, updates = y.detach() != 0, 0.0
         else:
+            y = with_height(y, self.heights)
             n, updates = magnitudes(y, self.kind), y.numel() / y.shape[self.batch.dim] * self.batch.folds
         sent, steps = self.batch.by_sample(n)
         if sent.requires_grad and self.batch.folds == 1 and self.batch.dim != 1:

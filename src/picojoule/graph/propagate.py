@@ -114,7 +114,8 @@ def _rectify(node: fx.Node, module: nn.Module | None, kinds: list[Kind]) -> Kind
 
 def _item(node: fx.Node, module: nn.Module | None, kinds: list[Kind]) -> Kind:
     whole: Any = kinds[0]
-    return whole[node.args[1]] if isinstance(whole, tuple) else whole
+    place: Any = node.args[1]
+    return whole[place] if isinstance(whole, tuple) else whole
 
 
 def _born(signed: bool, most: int | None) -> Rule:

@@ -9,10 +9,12 @@ from picojoule.experiment.penalised import Penalised
 from picojoule.methods.ann import ANN
 from picojoule.methods.ann_int8 import Int8ANN
 from picojoule.methods.ann_sparse import SparseANN
+from picojoule.methods.bits_penalty import BitsPenalty
 from picojoule.methods.combined import Combined
 from picojoule.methods.ecc import ECC
 from picojoule.methods.energy_penalty import EnergyPenalty
 from picojoule.methods.first_spike import FirstSpike
+from picojoule.methods.hybrid import Hybrid
 from picojoule.methods.layer_mean import LayerMean
 from picojoule.methods.plain import Plain
 from picojoule.methods.rate_bounds import RateBounds
@@ -25,7 +27,7 @@ METHODS: dict[str, type[Any]] = {
     m.name: m
     for m in (
         *(ANN, SparseANN, Int8ANN, Plain, SynapticPenalty, EnergyPenalty, FirstSpike),
-        *(TotalSpikes, LayerMean, SynOpsTarget, SynOpsConversion, RateBounds, ECC),
+        *(TotalSpikes, LayerMean, SynOpsTarget, SynOpsConversion, RateBounds, ECC, Hybrid, BitsPenalty),
     )
 }
 
@@ -33,8 +35,9 @@ METHODS: dict[str, type[Any]] = {
 def make(name: str, strength: float | None = None, options: dict[str, str] | None = None) -> Method:
     """The method called `name`, with options given as text (`{"p": "2"}`). Raises BadInput.
 
-    Penalties are added up as in `synaptic-penalty+first-spike`. An option `METHOD:NAME` is for that method alone;
-    others are ignored by methods that do not have them, so check with `check_options` that somebody has them.
+    Penalties are added up as in `synaptic-penalty+first-spike`, and in front of `hybrid`. An option `METHOD:NAME` is
+    for that method alone; others are ignored by methods that do not have them, so check with `check_options` that
+    somebody has them.
     """
     classes = method_classes(name)
     plain = tuple(method() for method in classes)
@@ -52,8 +55,12 @@ def method_classes(name: str) -> list[type[Method]]:
         if part not in METHODS:
             raise unknown_name("method", part, list(METHODS))
     classes = [METHODS[part] for part in names]
-    if len(names) > 1 and not all(issubclass(method, Penalised) for method in classes):
-        raise BadInput(f"expected penalties to add up, such as synaptic-penalty+first-spike, got {name}")
+    *before, last = classes
+    if before and not (all(issubclass(m, Penalised) for m in before) and issubclass(last, Penalised | Hybrid)):
+        raise BadInput(
+            "expected penalties to add up, such as synaptic-penalty+first-spike, or in front of hybrid, such as "
+            f"bits-penalty+hybrid, got {name}"
+        )
     if len(set(names)) < len(names):
         raise BadInput(f"expected different penalties to add up, got {name}")
     return classes

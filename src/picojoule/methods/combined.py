@@ -1,5 +1,6 @@
-"""Several penalties in one loss: `synaptic-penalty+first-spike`."""
+"""Several penalties in one loss: `synaptic-penalty+first-spike`, `bits-penalty+hybrid`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +15,17 @@ from picojoule.networks import Definition, Network
 
 @dataclass(frozen=True)
 class Combined(Method):
-    """The network, its encoder and its phases are those of the last penalty named; the loss has the terms of all."""
+    """The network, its encoder, phases and schedules are those of the last part; the loss has the terms of all.
 
-    parts: tuple[Penalised, ...]
+    All parts but the last are penalties.
+    """
+
+    parts: tuple[Method, ...]
 
     def __post_init__(self) -> None:
-        floors = {part.name: part.floor for part in self.parts if part.floor}
+        if self._last.parent is not None:
+            raise BadInput(f"expected {self._last.name} to be trained, so that penalties can act, got {self.label()}")
+        floors = {part.name: part.floor for part in self.parts if isinstance(part, Penalised) and part.floor}
         if len(set(floors.values())) > 1:
             raise BadInput(f"expected one floor for all penalties, got {floors}; give --option.floor for all of them")
 
@@ -30,7 +36,7 @@ class Combined(Method):
     @property
     def strength(self) -> float | None:
         """The one strength of all parts; None if they differ (see the options)."""
-        strengths = {part.strength for part in self.parts}
+        strengths = {part.strength for part in self.parts if isinstance(part, Penalised)}
         return strengths.pop() if len(strengths) == 1 else None
 
     @property
@@ -50,7 +56,7 @@ class Combined(Method):
         return self._last.readout
 
     @property
-    def _last(self) -> Penalised:
+    def _last(self) -> Method:
         return self.parts[-1]
 
     def options(self) -> dict[str, Any]:
@@ -88,3 +94,9 @@ class Combined(Method):
         for part in self.parts:
             terms |= part.loss(output, target, activity, progress)
         return terms
+
+    def on_progress(self, network: Network, progress: Progress) -> None:
+        self._last.on_progress(network, progress)
+
+    def finish(self, network: Network, calibration: Sequence[Tensor], definition: Definition) -> Network:
+        return self._last.finish(network, calibration, definition)

@@ -1,5 +1,6 @@
 """Penalties on activity: differentiable, per sample, and made of the records that are reported."""
 
+from picojoule.energy.penalties.bits import bits_penalty
 from picojoule.energy.penalties.bounds import activity_floor, rate_bounds
 from picojoule.energy.penalties.excess import GATES, WEIGHTS, first_spike_penalty
 from picojoule.energy.penalties.priced import dense_energy, energy_penalty, energy_share, without_gradient
@@ -13,6 +14,7 @@ __all__ = [
     "POWERS_ON",
     "WEIGHTS",
     "activity_floor",
+    "bits_penalty",
     "dense_accumulates",
     "dense_energy",
     "energy_penalty",

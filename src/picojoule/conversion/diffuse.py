@@ -1,0 +1,74 @@
+"""Post-training use of the temporally diffused quantiser: every activation of a trained network becomes neurons."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from picojoule.conversion.analog import without_time
+from picojoule.conversion.time import over_time
+from picojoule.errors import BadInput
+from picojoule.graph.passes import recompiled
+from picojoule.graph.trace import module_of
+from picojoule.networks import Network
+from picojoule.neurons import Diffused, Stateful
+from picojoule.neurons.diffused import ACTIVATIONS
+
+_ACTIVATIONS = (*(a for a in ACTIVATIONS.values() if a is not nn.Identity), nn.Hardsigmoid, nn.Hardswish, nn.Mish)
+
+
+def quantise(
+    model: nn.Module,
+    fineness: float = 4.0,
+    *,
+    timesteps: int = 1,
+    example: Tensor | None = None,
+    rounding: str = "diffused",
+    gradient: str = "spiking",
+    random_start: bool = True,
+    learn_fineness: bool = False,
+) -> Network:
+    """A copy of a trained network whose activations are `Diffused` neurons, over `timesteps` steps; weights stay.
+
+    `model` takes images `[B, ...]` and yields scores `[B, classes]`; `example` `[B, ...]` is one batch of them, which a
+    Network does not need. The image is a constant current and the scores are the mean output current, which tend to
+    those of `model` as `fineness` grows. More steps average noise, but not what an activation or a max pool makes of
+    noise in its input. Batch norm and weights stay trainable, for spiking-aware fine-tuning; dropout, and a softmax of
+    the scores, are taken out. The other settings are those of `Diffused`.
+
+    Raises BadInput for a network with spikes already, or without an activation.
+    """
+    if timesteps < 1:
+        raise BadInput(f"expected timesteps of at least 1, got {timesteps}")
+    if example is None:
+        if not isinstance(model, Network):
+            raise BadInput(f"expected example=, one batch of inputs [B, ...] of {type(model).__name__}, got none")
+        example = _example(model)
+    graph = recompiled(without_time(model, example))
+    spiking = [m for m in graph.modules() if isinstance(m, Stateful)]
+    if spiking:
+        raise BadInput(f"expected an analog network to quantise, got one with {type(spiking[0]).__name__} in it")
+    classes = model.classes if isinstance(model, Network) else _scores(graph, example).shape[-1]
+    nodes = [n for n in graph.graph.nodes if isinstance(module_of(graph, n), _ACTIVATIONS)]
+    if not nodes:
+        raise BadInput(f"expected a network with activations such as ReLU or tanh, got {type(model).__name__} without")
+    how: dict[str, Any] = {"rounding": rounding, "gradient": gradient, "random_start": random_start}
+    for seed, node in enumerate(nodes):
+        activation: Any = module_of(graph, node)
+        neurons = Diffused(activation, fineness, **how, learn_fineness=learn_fineness, seed=seed)
+        graph.set_submodule(str(node.target), neurons.to(example.device))
+    return Network(over_time(graph, timesteps), tuple(example.shape[1:]), classes).eval()
+
+
+def _example(model: Network) -> Tensor:
+    like = next(model.parameters(), torch.zeros(()))
+    return torch.zeros(1, *model.input_shape, dtype=like.dtype, device=like.device)
+
+
+def _scores(graph: fx.GraphModule, example: Tensor) -> Tensor:
+    with torch.no_grad():
+        scores = graph(example)
+    if not isinstance(scores, Tensor) or scores.dim() != 2:
+        got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+        raise BadInput(f"expected a model with scores [B, classes], got {got}; quantise its classifying part")
+    return scores

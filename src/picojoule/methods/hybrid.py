@@ -1,0 +1,92 @@
+"""Hybrid-spiking training (Voelker et al. 2020): activations as quantisers that carry their error through time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from picojoule.conversion import quantise
+from picojoule.errors import BadInput, check_choice
+from picojoule.experiment.method import Method, Progress
+from picojoule.networks import Definition, Network, build
+from picojoule.neurons import Diffused
+from picojoule.neurons.diffused import check_fineness
+from picojoule.neurons.fineness import SCHEDULES, set_fineness
+
+
+@dataclass(frozen=True)
+class Hybrid(Method):
+    """The ANN with `Diffused` neurons for its activations, trained while they turn from nearly analog to spiking.
+
+    `fineness` is w at the end, the events per step and unit of activation, and `start_fineness` that at the start of
+    the schedule: geometric, linear, fixed (w from the first step on), or none: the trained ANN is quantised as it is.
+    `activation` is relu, tanh or another of `picojoule.neurons.diffused.ACTIVATIONS`; `rounding` diffused, or a
+    baseline without memory (stochastic, poisson, nearest); `gradient` spiking, or rate (trains the ANN, spikes in
+    evaluation). `random_start` 1 draws the first error of every neuron, 0 starts at one half. `learn_fineness` 1 learns
+    the w of each layer, from `fineness` on; a penalty says what it may cost, as in `bits-penalty+hybrid`.
+    """
+
+    fineness: float = 4.0
+    start_fineness: float = 16.0
+    schedule: str = "geometric"
+    activation: str = "relu"
+    rounding: str = "diffused"
+    gradient: str = "spiking"
+    random_start: int = 1
+    learn_fineness: int = 0
+
+    name: ClassVar[str] = "hybrid"
+    cite: ClassVar[tuple[str, ...]] = (
+        "Voelker, Rasmussen, Eliasmith 2020, A Spike in Performance: Training Hybrid-Spiking Neural Networks with "
+        "Quantized Activation Functions, arXiv 2002.03553",
+    )
+
+    def __post_init__(self) -> None:
+        check_fineness(self.fineness)
+        check_fineness(self.start_fineness)
+        check_choice("schedule", self.schedule, (*SCHEDULES, "none"))
+        check_choice("random_start", self.random_start, (0, 1))
+        check_choice("learn_fineness", self.learn_fineness, (0, 1))
+        self._neurons(0)
+        of_training = {"activation": "relu", "gradient": "spiking", "learn_fineness": 0}
+        for option, default in of_training.items():
+            if self.schedule == "none" and getattr(self, option) != default:
+                raise BadInput(f"expected a schedule that trains for {option} {getattr(self, option)}, got none")
+
+    @property
+    def parent(self) -> str | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The ANN that is quantised, where no schedule trains."""
+        return "ann" if self.schedule == "none" else None
+
+    def build(self, definition: Definition) -> Network:
+        seeds = count()
+        return build(definition, lambda: self._neurons(next(seeds)))
+
+    def on_progress(self, network: Network, progress: Progress) -> None:
+        if not self.learn_fineness:
+            set_fineness(network, SCHEDULES[self.schedule](progress.done, self.start_fineness, self.fineness))
+
+    def finish(self, network: Network, calibration: Sequence[Tensor], definition: Definition) -> Network:
+        if self.schedule == "none":
+            how = {"rounding": self.rounding, "random_start": bool(self.random_start)}
+            return quantise(network, self.fineness, timesteps=definition.timesteps, **how)
+        if not self.learn_fineness:
+            set_fineness(network, self.fineness)
+        return network
+
+    def definition(self, wanted: Definition, timesteps: int | None) -> Definition:
+        found = super().definition(wanted, timesteps)
+        return replace(found, encoder="constant-current", readout="mean") if self.schedule == "none" else found
+
+    def _neurons(self, seed: int) -> nn.Module:
+        return Diffused(
+            self.activation,
+            self.fineness,
+            rounding=self.rounding,
+            gradient=self.gradient,
+            random_start=bool(self.random_start),
+            learn_fineness=bool(self.learn_fineness),
+            seed=seed,
+        )

@@ -1,0 +1,107 @@
+"""Post-training use of the diffused quantiser."""
+
+import pytest
+import torch
+from torch import nn
+
+import picojoule as pj
+from picojoule.errors import BadInput
+from picojoule.networks import Definition, build
+from picojoule.neurons import IAF, Diffused
+from picojoule.neurons.fineness import set_fineness
+
+
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.again = (
+            nn.Conv2d(1, 4, 3, padding=1),
+            nn.BatchNorm2d(4),
+            nn.Conv2d(4, 4, 3, padding=1),
+        )
+        self.head = nn.Linear(4 * 16, 3)
+
+    def forward(self, x):
+        x = torch.relu(self.norm(self.conv(x)))
+        x = torch.tanh(self.again(x) + x)
+        return self.head(torch.nn.functional.max_pool2d(x, 2).flatten(1)).softmax(1)
+
+
+def _ann(network: str = "small-cnn", pool: str = "max") -> pj.Network:
+    torch.manual_seed(0)
+    made = build(Definition(network, (1, 8, 8), 3, pool=pool), nn.ReLU)
+    made(torch.rand(32, 1, 8, 8))
+    return made.eval()
+
+
+@pytest.mark.parametrize("pool", ["max", "avg"])
+@pytest.mark.parametrize("network", ["small-cnn", "mlp"])
+def test_a_fine_quantiser_gives_the_scores_of_the_network(network, pool):
+    ann, x = _ann(network, pool), torch.rand(6, 1, 8, 8)
+    made = pj.quantise(ann, 1e5, timesteps=2)
+    torch.testing.assert_close(made(x), ann(x), rtol=0, atol=1e-3)
+    assert made.timesteps == 2 and not made.training
+
+
+@torch.no_grad()
+def test_error_falls_with_fineness_and_time():
+    ann, x = _ann(), torch.rand(32, 1, 8, 8)
+    expected = ann(x)
+
+    def error(fineness: float, timesteps: int) -> float:
+        return float((pj.quantise(ann, fineness, timesteps=timesteps)(x) - expected).abs().mean())
+
+    assert error(8, 1) < error(1, 1) / 3 and error(1, 16) < error(1, 1) and error(8, 16) < error(8, 1) / 2
+    assert error(1, 256) > error(1, 16) / 2, "what activations make of noise does not average out"
+
+
+@torch.no_grad()
+def test_any_torch_model_with_functions_and_two_activations():
+    torch.manual_seed(0)
+    model, x = Residual().eval(), torch.rand(6, 1, 8, 8)
+    made = pj.quantise(model, 1e5, example=x, timesteps=2)
+    torch.testing.assert_close(made(x).softmax(1), model(x), rtol=0, atol=1e-4)
+    neurons = [m for m in made.modules() if isinstance(m, Diffused)]
+    assert [n.emits.signed for n in neurons] == [False, True] and [n.seed for n in neurons] == [0, 1]
+    set_fineness(made, 4.0)
+    observed, report = pj.observe(made, x), pj.measure(made, [x])
+    acs = {r.site.name: float(r.acs.mean()) for r in observed(x)[1].synapses}
+    assert report.uncounted == () and acs["again"] > 0 and acs["head"] > 0
+    assert {layer["name"]: layer["acs"] for layer in report.to_dict()["layers"]} == pytest.approx(acs)
+
+
+def test_the_model_stays_and_the_copy_is_trainable_saved_and_streamed(tmp_path):
+    ann, x = _ann(), torch.rand(6, 1, 8, 8)
+    before = {k: v.clone() for k, v in ann.state_dict().items()}
+    made = pj.quantise(ann, 3.3, timesteps=4, gradient="spiking", learn_fineness=True)
+    made.train()(x).sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in made.parameters())
+    assert all(torch.equal(v, before[k]) for k, v in ann.state_dict().items())
+    made.eval()
+    pj.save(made, tmp_path / "model.safetensors")
+    back = pj.load(tmp_path / "model.safetensors")
+    assert torch.equal(back(x), made(x))
+    for one, other in zip(back.modules(), made.modules(), strict=True):
+        if isinstance(one, Diffused) and isinstance(other, Diffused):
+            assert one.emits == other.emits and repr(one) == repr(other)
+    whole, two = made(x), made.with_timesteps(2)
+    _, state = two.advance(x, two.initial_state(6))
+    torch.testing.assert_close(two.advance(x, state)[0], whole)
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: pj.quantise(_ann(), 0.0), "finite fineness above 0"),
+        (lambda: pj.quantise(_ann(), float("nan")), "finite fineness above 0"),
+        (lambda: pj.quantise(_ann(), timesteps=0), "timesteps of at least 1"),
+        (lambda: pj.quantise(nn.Linear(3, 2)), "expected example=, one batch"),
+        (lambda: pj.quantise(nn.Linear(3, 2), example=torch.rand(2, 3)), "with activations such as ReLU or tanh"),
+        (lambda: pj.quantise(build(Definition("mlp", (1, 8, 8), 3), IAF)), "got one with IAF"),
+        (lambda: pj.quantise(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()), example=torch.rand(2, 1, 8, 8)), "scores"),
+        (lambda: set_fineness(_ann(), 2.0), "expected a model with diffused neurons"),
+    ],
+)
+def test_bad_input(make, message):
+    with pytest.raises(BadInput, match=message):
+        make()
