@@ -42,3 +42,11 @@ def test_steps_that_a_row_lacks_are_left_blank():
     short = record(0.02, name="b.keras")
     short["conversion"]["snn"] = short["conversion"]["snn"][:1]
     assert cells([record(0.02), short])["T=4"] == ["2.00", ""]
+
+
+def test_counts_in_closed_form_have_no_accumulates():
+    formed = record(0.02)
+    formed["conversion"]["chosen"]["form"] = "closed form"
+    formed["conversion"]["snn"] = [{"timesteps": 4, "accuracy": 0.88}]
+    found = cells([record(0.02), formed])
+    assert found["scales"] == ["percentile", "percentile, closed form"] and found["ACs"] == ["20", ""]

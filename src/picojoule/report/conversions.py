@@ -20,13 +20,14 @@ def conversion_columns(records: Sequence[Record]) -> tuple[list[Column], list[st
     for record in records:
         found = record["conversion"]
         name = Path(record["conversion_of"]).name
-        rows[name, record["dataset"], choices(found["chosen"]["options"])].append(found)
+        form = [found["chosen"]["form"]] if "form" in found["chosen"] else []
+        rows[name, record["dataset"], ", ".join([choices(found["chosen"]["options"]), *form])].append(found)
     found = list(rows.values())
     names, datasets, chosen = zip(*rows, strict=True)
     several = any(len(row) > 1 for row in found)
     accuracies = [mean(one["ann_accuracy"] for one in row) for row in found]
     agreements = [mean(one["paired"]["agreement"] for one in row) for row in found]
-    accumulates = [mean(one["snn"][-1]["acs"] for one in row) for row in found]
+    last = [[one["snn"][-1].get("acs") for one in row] for row in found]
     columns = [
         Column("model", "", list(names), True),
         *([Column("networks", "", [str(len(row)) for row in found])] if several else []),
@@ -36,7 +37,7 @@ def conversion_columns(records: Sequence[Record]) -> tuple[list[Column], list[st
         *_losses(found),
         Column("at the last T", "± sd of networks" if several else "95 % interval", [_spread(row) for row in found]),
         Column("alike", "% of images", [format_percent(share, 2) for share in agreements]),
-        Column("ACs", "at the last T, per image", [f"{acs:,.0f}" for acs in accumulates]),
+        Column("ACs", "at the last T, per image", ["" if None in acs else f"{mean(acs):,.0f}" for acs in last]),
     ]
     commits = ", ".join(dict.fromkeys(str(record.get("commit")) for record in records))
     sizes = ", ".join(dict.fromkeys(f"{one['paired']['images']:,}" for row in found for one in row))
