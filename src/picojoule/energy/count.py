@@ -13,6 +13,7 @@ from picojoule.kinds import Events
 QUANTITIES = (
     *("acs", "graded_events", "macs", "dense_macs", "dense_acs", "synapses"),
     *("events", "active_values", "event_inputs", "value_inputs", "outputs", "bias_adds"),
+    "shift_adds",
 )
 """What is counted, per layer and sample:
 
@@ -20,7 +21,8 @@ acs: accumulates, sum of |n| * fan-out over event inputs; graded_events: non-zer
 macs: multiply-accumulates with a non-zero value; dense_macs: all but padding taps; dense_acs: accumulates if
 every input sent all the events it can at every step; synapses: their number, times steps; events: unit events |n|
 that entered; active_values: non-zero values that entered; event_inputs, value_inputs: the elements that entered, times
-steps; outputs: elements computed, times steps; bias_adds: those of them to which a bias is added.
+steps; outputs: elements computed, times steps; bias_adds: those of them to which a bias is added; shift_adds: in place
+of acs where a weight is multiplied by shifts and adds, sum of the significant bits of |n| * fan-out.
 """
 
 
@@ -166,9 +168,11 @@ def per_sample(activity: Activity) -> dict[str, Tensor]:
         inputs, kind = ones * record.inputs, record.site.kind
         if isinstance(kind, Events):
             operations = [record.acs, record.graded_events, none, none, dense * (kind.most or 1), dense]
-            rows = [*operations, record.active, none, inputs, none, outputs, biased]
+            shifts = record.acs.detach() if record.shift_adds is None else record.shift_adds
+            rows = [*operations, record.active, none, inputs, none, outputs, biased, shifts]
         else:
-            rows = [none, none, record.macs, dense, none, dense, none, record.active, none, inputs, outputs, biased]
+            operations = [none, none, record.macs, dense, none, dense]
+            rows = [*operations, none, record.active, none, inputs, outputs, biased, none]
         name = record.site.name
         layers[name] = layers[name] + torch.stack(rows) if name in layers else torch.stack(rows)
     if not layers:

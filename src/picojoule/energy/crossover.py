@@ -12,7 +12,7 @@ from picojoule.energy.count import QUANTITIES, OpCounts
 from picojoule.energy.price import Energy, Hardware
 from picojoule.errors import BadInput
 
-_OF_EVENTS = ("acs", "graded_events", "events")
+_OF_EVENTS = ("acs", "graded_events", "shift_adds", "events")
 
 
 @dataclass(frozen=True)

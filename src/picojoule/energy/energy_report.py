@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from picojoule.energy.baselines import Baseline, baselines
+from picojoule.energy.bits import EventBits, bits_dict
 from picojoule.energy.conventions.report import ConventionReport
 from picojoule.energy.count import QUANTITIES, OpCounts
 from picojoule.energy.crossover import Crossover, crossover
@@ -27,7 +28,7 @@ class EnergyReport:
     `prices` are the price lists asked for: energies, baselines and crossover follow from them and `counts`.
     `uncounted` lists what could not be counted; `energy_pj` does not contain it. `ann_density` is the stated density
     of the sparse ANN baseline, `presentations` how often the ANN baselines see a sample. `conventions` is what other
-    tools would report, for those asked for.
+    tools would report, for those asked for. `bits` is of populations whose events have no bound.
     """
 
     counts: OpCounts
@@ -37,6 +38,7 @@ class EnergyReport:
     uncounted: tuple[str, ...]
     accuracy: float | None
     spread: Spread | None = None
+    bits: tuple[EventBits, ...] = ()
     ann_density: float | None = None
     presentations: int = 1
     conventions: Mapping[str, ConventionReport] = field(default_factory=dict)
@@ -76,7 +78,7 @@ class EnergyReport:
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain data, for JSON; all numbers per sample, fractions as fractions."""
         c = self.counts
-        totals = ("acs", "graded_events", "macs", "dense_macs", "dense_acs", "synapses", "bias_adds")
+        totals = ("acs", "graded_events", "macs", "dense_macs", "dense_acs", "synapses", "bias_adds", "shift_adds")
         return {
             "accuracy": self.accuracy,
             **{q: float(c.total(q)) for q in totals},
@@ -96,6 +98,7 @@ class EnergyReport:
             "silent_fraction": self.silent_fraction,
             "layers": self._layers(),
             "neurons": [_neurons(h) for h in self.health],
+            "bits": bits_dict(self.bits),
             "conventions": {name: found.to_dict() for name, found in self.conventions.items()},
             "uncounted": list(self.uncounted),
         }

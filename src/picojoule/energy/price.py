@@ -35,7 +35,10 @@ class Energy(NamedTuple):
     high: float
 
 
-_PLAIN = ("mac", "ac", "synapse", "bias_add", "output", "event", "event_sent", "neuron update")  # the unit says it all
+_PLAIN = (  # the unit says it all
+    *("mac", "ac", "shift_add", "synapse", "bias_add", "output"),
+    *("event", "event_sent", "neuron update"),
+)
 
 
 class _Part(NamedTuple):
@@ -129,7 +132,9 @@ class Hardware:
 
     def unpriced(self, counts: OpCounts) -> tuple[str, ...]:
         """Synaptic operations of `counts` that this list has no price for, one sentence each."""
-        operations = {"mac": ("macs" if self.skips_zero_values else "dense_macs", "MACs"), "ac": ("acs", "ACs")}
+        operations = {"mac": ("macs" if self.skips_zero_values else "dense_macs", "MACs")}
+        if "shift_add" not in self.constants:
+            operations["ac"] = ("acs", "ACs")
         return tuple(
             f"{float(counts.total(quantity)):g} {words} per sample: {self.name} gives no price for them"
             for price, (quantity, words) in operations.items()
@@ -165,7 +170,7 @@ class Hardware:
         """The quantity that each price of arithmetic is for."""
         return {
             "mac": "macs" if self.skips_zero_values else "dense_macs",
-            "ac": "acs",
+            **({"shift_add": "shift_adds"} if "shift_add" in at else {"ac": "acs"}),
             "synaptic_event": "acs",
             "synapse": "synapses",
             "bias_add": "bias_adds",

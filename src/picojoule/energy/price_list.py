@@ -17,6 +17,7 @@ SECTIONS = ("hops", "bits", "prices", "neurons", "memory", "traffic", "static")
 PER = {
     "mac": "MAC",
     "ac": "AC",
+    "shift_add": "shift-add",
     "synaptic_event": "AC",
     "synapse": "synapse",
     "bias_add": "bias add",

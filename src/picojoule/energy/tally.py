@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from picojoule.energy.bits import event_bits
 from picojoule.energy.count import NeuronCounts, OpCounts, per_sample, summed
 from picojoule.energy.energy_report import EnergyReport
 from picojoule.energy.health import Health, health_of
@@ -13,6 +14,7 @@ from picojoule.energy.price import Hardware, hardware
 from picojoule.energy.spread import Spread
 from picojoule.errors import BadInput
 from picojoule.graph import Activity, Site
+from picojoule.graph.levels import Levels
 from picojoule.graph.records import NeuronRecord
 
 
@@ -27,6 +29,7 @@ class _Population:
     sums: list[Tensor]
     samples: int
     exposure: int
+    levels: Levels | None
 
     def health(self) -> Health:
         r, (events, *more) = self.record, self.sums
@@ -58,7 +61,10 @@ class Tally:
             sums = own if known is None else [a + b for a, b in zip(known.sums, own, strict=False)]
             samples, exposure = (0, 0) if known is None else (known.samples, known.exposure)
             samples, exposure = samples + activity.samples, exposure + record.steps * activity.samples
-            self._populations[record.name] = _Population(record, sums, samples, exposure)
+            levels = record.levels
+            if known is not None and levels is not None:
+                levels = None if known.levels is None else known.levels.joined(levels)
+            self._populations[record.name] = _Population(record, sums, samples, exposure, levels)
         if labels is not None and scores is not None:
             self._right += int((scores.argmax(1) == labels).sum())
             self._labelled += len(labels)
@@ -66,7 +72,7 @@ class Tally:
     def reduce(self, add_up: Callable[[Tensor], object]) -> None:
         """Sum over processes; `add_up` replaces a tensor by its sum over all of them, in place.
 
-        Percentiles over samples are not known afterwards.
+        Percentiles over samples and the bits of events are not known afterwards.
         """
         if self._counts is None:
             raise BadInput("a process counted no sample: use at least as many samples as processes")
@@ -82,6 +88,7 @@ class Tally:
             add_up(tensor)
         for population, exposure in zip(self._populations.values(), exposures.tolist(), strict=True):
             population.samples, population.exposure = map(round, exposure)
+            population.levels = None
         samples, self._right, self._labelled, *rest = numbers.tolist()
         sums = dict(zip(kinds, zip(rest[::2], rest[1::2], strict=True), strict=True))
         neurons = {k: NeuronCounts(n.number, *sums[k]) for k, n in c.neurons.items()}
@@ -106,7 +113,8 @@ class Tally:
         health = tuple(p.health() for p in self._populations.values())
         lists = tuple(p if isinstance(p, Hardware) else hardware(p) for p in prices)
         accuracy = self._right / self._labelled if self._labelled else None
-        return EnergyReport(counts, lists, health, tuple(sites), tuple(uncounted), accuracy, self._spread)
+        bits = tuple(event_bits(p.record.name, p.levels) for p in self._populations.values() if p.levels is not None)
+        return EnergyReport(counts, lists, health, tuple(sites), tuple(uncounted), accuracy, self._spread, bits)
 
 
 def _together(a: OpCounts, b: OpCounts) -> OpCounts:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from picojoule.graph.fan_out import over_constant, per_step
+from picojoule.graph.levels import bit_length
 from picojoule.graph.records import Operand, Site, SynapseRecord
 from picojoule.graph.shapes import BatchAxis
 from picojoule.kernels.native import count
@@ -15,13 +16,15 @@ from picojoule.kinds import Events, Kind
 
 class Sums(NamedTuple):
     """Of one or more calls of a site, `[S, B]` float64: event numbers n x fan-out (differentiable), non-zeros x
-    fan-out, and what entered: n, or non-zeros; and how many elements are no events, if it was looked.
+    fan-out, and what entered: n, or non-zeros; how many elements are no events, if it was looked; and of events that
+    may be several at once their significant bits x fan-out.
     """
 
     weighted: Tensor
     nonzero: Tensor
     entered: Tensor
     broken: Tensor | None = None
+    bits: Tensor | None = None
 
 
 def sums_of(x: Tensor, kind: Kind, synapses: Tensor, largest: float, batch: BatchAxis) -> Sums:
@@ -31,7 +34,10 @@ def sums_of(x: Tensor, kind: Kind, synapses: Tensor, largest: float, batch: Batc
     if over_time and most is not None and count.serves(x, largest * most):
         quantum, signed = (kind.quantum, kind.signed) if isinstance(kind, Events) else (None, False)
         found = count.entered(x, synapses[0, 0], quantum, signed)
-        return Sums(found.weighted, found.nonzero.detach(), found.entered.detach(), found.broken.detach())
+        sums = Sums(found.weighted, found.nonzero.detach(), found.entered.detach(), found.broken.detach())
+        if not isinstance(kind, Events) or most == 1:
+            return sums
+        return sums._replace(bits=_bits(magnitudes(x.detach(), kind), synapses, batch))
     if not isinstance(kind, Events):
         weighted, entered = per_step(over_constant(x.detach() != 0, synapses, batch, 1), synapses, batch)
         return Sums(weighted, weighted, entered)
@@ -40,7 +46,12 @@ def sums_of(x: Tensor, kind: Kind, synapses: Tensor, largest: float, batch: Batc
     if most == 1:
         return Sums(weighted, weighted.detach(), entered)
     nonzero, _ = per_step(over_constant(n.detach() != 0, synapses, batch, 1), synapses, batch)
-    return Sums(weighted, nonzero, entered)
+    return Sums(weighted, nonzero, entered, bits=_bits(n.detach(), synapses, batch))
+
+
+def _bits(n: Tensor, synapses: Tensor, batch: BatchAxis) -> Tensor:
+    """Significant bits x fan-out of event numbers |n|, `[S, B]`."""
+    return per_step(over_constant(bit_length(n), synapses, batch, None), synapses, batch)[0]
 
 
 def synapse_record(
@@ -64,7 +75,8 @@ def assembled(
     none, entered = torch.zeros_like(sums.nonzero[0]), sums.entered.detach().sum(0)
     rest = (entered, sums.weighted.detach().sum(1), dense, inputs, outputs, live)
     if isinstance(site.kind, Events):
-        return SynapseRecord(site, sums.weighted.sum(0), sums.nonzero.sum(0), none, *rest)
+        shift_adds = None if sums.bits is None else sums.bits.sum(0)
+        return SynapseRecord(site, sums.weighted.sum(0), sums.nonzero.sum(0), none, *rest, shift_adds)
     return SynapseRecord(site, none, none, sums.nonzero.sum(0), *rest)
 
 

@@ -9,6 +9,7 @@ from picojoule.cells import Cell
 from picojoule.errors import BadInput
 from picojoule.graph.counting import Sums, fired_and_multiple, magnitudes, product_record, sums_of, synapse_record
 from picojoule.graph.fan_out import FanOut, dense_synapses
+from picojoule.graph.levels import levels_of
 from picojoule.graph.records import NeuronRecord, Operand, Site, SynapseRecord
 from picojoule.graph.shapes import BatchAxis
 from picojoule.kernels.native import count
@@ -137,7 +138,10 @@ class NeuronObserver(nn.Module):
         if sent.requires_grad and self.batch.folds == 1 and self.batch.dim != 1:
             sent = sent.clone()  # one step, not summed: what comes later may change it in place
         active = None if torch.is_grad_enabled() else self.batch.by_sample(n != 0)[0]
-        return self._record(sent, active, updates, steps, None if self.kind is None else self.batch.by_step(n))
+        record = self._record(sent, active, updates, steps, None if self.kind is None else self.batch.by_step(n))
+        if self.kind is None or self.kind.most is not None or torch.is_grad_enabled():
+            return record
+        return record._replace(levels=levels_of(y, self.kind, self.batch))
 
     def of_counts(self, sent: Tensor, steps: int, train: Tensor | None = None) -> NeuronRecord:
         """The record of neurons that sent `sent` unit events `[B, *N]` over `steps` steps, one in a step at most."""

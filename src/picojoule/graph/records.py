@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from picojoule.graph.levels import Levels
 from picojoule.graph.shapes import BatchAxis
 from picojoule.kinds import Events, Kind
 
@@ -35,7 +36,8 @@ class SynapseRecord(NamedTuple):
     `acs`, `graded_events` and `macs` are `[B]` float64; `acs` is differentiable. `active` `[B]` is what entered:
     unit events |n|, or the number of non-zero values. `by_step` `[S]` is `acs + macs` at each of its steps, summed
     over the batch. `dense` is the number of synapses times steps, `inputs` and `outputs` the elements that entered
-    and left. `operand` holds the live events; None outside training.
+    and left. `operand` holds the live events; None outside training. `shift_adds` `[B]` is the significant bits of the
+    events times fan-out, in place of `acs` where a weight is multiplied by shifts and adds; None: as many as `acs`.
     """
 
     site: Site
@@ -48,6 +50,7 @@ class SynapseRecord(NamedTuple):
     inputs: float
     outputs: float
     operand: "Operand | None"
+    shift_adds: Tensor | None = None
 
 
 class Operand(NamedTuple):
@@ -68,7 +71,8 @@ class NeuronRecord(NamedTuple):
 
     `module` is the part that fires: calls of one part behind one layer are steps of one population. `hidden` tells that
     what it sends enters synapses. `sent` `[B, *N]` is what each neuron sent in each sample, `train` `[T, B, *N]` when:
-    live, in training alone, and `train` only where the events leave the kernel that makes them.
+    live, in training alone, and `train` only where the events leave the kernel that makes them. `levels` says, outside
+    training, how many levels events without a bound have.
     """
 
     name: str
@@ -84,6 +88,7 @@ class NeuronRecord(NamedTuple):
     hidden: bool = True
     sent: Tensor | None = None
     train: Tensor | None = None
+    levels: Levels | None = None
 
 
 class Activity(NamedTuple):

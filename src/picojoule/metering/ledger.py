@@ -10,6 +10,7 @@ from picojoule.errors import BadInput
 from picojoule.graph import Activity, Site
 from picojoule.graph.counting import Sums, assembled, fired_and_multiple, product_record
 from picojoule.graph.fan_out import dense_synapses, over_constant, per_step
+from picojoule.graph.levels import Levels, bit_length, levels_of
 from picojoule.graph.records import NeuronRecord, Operand, SynapseRecord
 from picojoule.graph.shapes import BatchAxis
 from picojoule.kinds import Events, Values
@@ -29,7 +30,8 @@ _NOWHERE = Site("", "", Values(), False)
 @dataclass
 class _Calls:
     """Calls of a site that are alike, in order. `parts` are event numbers summed over axes of constant fan-out, of
-    values non-zeros; `nonzeros` the same of non-zeros, where numbers above 1 may occur. `live` are operands that
+    values non-zeros; `nonzeros` and `bits` the same of non-zeros and of significant bits, where numbers above 1 may
+    occur. `live` are operands that
     training needs, with their version: they are summed when the record is made, and once there is one, all later ones
     are kept. `latest` is the last operand of values: an image that is shown at every step is looked at once.
     """
@@ -42,6 +44,7 @@ class _Calls:
     reach: Reach
     parts: list[Tensor] = field(default_factory=list)
     nonzeros: list[Tensor] = field(default_factory=list)
+    bits: list[Tensor] = field(default_factory=list)
     live: list[tuple[Tensor, int]] = field(default_factory=list)
     latest: tuple[Tensor, int] | None = None
     dense: float = 0.0
@@ -52,16 +55,16 @@ class _Calls:
         if self.live:
             with torch.enable_grad():
                 return self._live_record(site)
-        sums = self._sums(site, self.parts, self.nonzeros)
+        sums = self._sums(site, self.parts, self.nonzeros, self.bits)
         return _spread(assembled(site, sums, self.dense, self.inputs, self.outputs), self.share)
 
-    def _sums(self, site: Site, parts: list[Tensor], nonzeros: list[Tensor]) -> Sums:
+    def _sums(self, site: Site, parts: list[Tensor], nonzeros: list[Tensor], bits: list[Tensor]) -> Sums:
         """Of all calls; the numbers of events that enter a site of values do not matter, only that they are there."""
         nonzeros = nonzeros or parts
         chosen = parts if isinstance(site.kind, Events) else nonzeros
         weighted, entered = self._by_step(chosen)
         nonzero = weighted.detach() if nonzeros is chosen else self._by_step(nonzeros)[0]
-        return Sums(weighted, nonzero, entered)
+        return Sums(weighted, nonzero, entered, bits=self._by_step(bits)[0] if bits else None)
 
     def _by_step(self, parts: list[Tensor]) -> tuple[Tensor, Tensor]:
         if self.batch == (0, 1, 1) and all(p.shape == parts[0].shape for p in parts):
@@ -91,11 +94,12 @@ class _Calls:
                 )
         numbers_of = [numbers(x, self.tag) for x, _ in self.live]
         parts = self.parts + [over_constant(n, self.synapses, self.batch, most_of(self.tag)) for n in numbers_of]
-        nonzeros = []
+        nonzeros, bits = [], []
         if most_of(self.tag) != 1 or not isinstance(site.kind, Events):
             nonzeros = (self.nonzeros or self.parts) + [self._nonzero(n) for n in numbers_of]
+            bits = (self.bits or self.parts) + [self._significant(n) for n in numbers_of]
         live = Operand(tuple(numbers_of), self.synapses, self.batch) if isinstance(site.kind, Events) else None
-        sums = self._sums(site, parts, nonzeros)
+        sums = self._sums(site, parts, nonzeros, bits)
         return _spread(assembled(site, sums, self.dense, self.inputs, self.outputs, live), self.share)
 
     def takes(self, tag: Tag, batch: BatchAxis, reach: Reach, share: int) -> bool:
@@ -123,6 +127,7 @@ class _Calls:
         self.parts.append(over_constant(n, self.synapses, self.batch, most))
         if most != 1:
             self.nonzeros.append(self._nonzero(x))
+            self.bits.append(self._significant(n))
 
     def _follows(self) -> bool:
         """Whether operands that autograd does not see belong to a train that it may see elsewhere."""
@@ -130,6 +135,9 @@ class _Calls:
 
     def _nonzero(self, x: Tensor) -> Tensor:
         return over_constant(x.detach() != 0, self.synapses, self.batch, 1)
+
+    def _significant(self, n: Tensor) -> Tensor:
+        return over_constant(bit_length(n.detach()), self.synapses, self.batch, None)
 
 
 @dataclass
@@ -176,6 +184,7 @@ class _Sent:
     steps: int
     training: bool
     live: list[_LiveTrain] | None
+    levels: Levels | None
 
     def add(self, more: "_Sent") -> None:
         """More calls of the same neurons."""
@@ -183,6 +192,7 @@ class _Sent:
         self.active = None if self.active is None or more.active is None else self.active + more.active
         self.updates, self.steps = self.updates + more.updates, self.steps + more.steps
         self.live = None if self.live is None or more.live is None else self.live + more.live
+        self.levels = None if self.levels is None or more.levels is None else self.levels.joined(more.levels)
 
     def record(self, name: str, hidden: bool) -> NeuronRecord:
         events = self.sent.sum(0, dtype=torch.float64)
@@ -192,7 +202,7 @@ class _Sent:
             active = events if self.active is None else self.active
         counts = (events, active, fired, multiple, self.updates, self.steps)
         live = self._live_events()
-        return NeuronRecord(name, self.neuron, *counts, self.layer, self.module, hidden, *live)
+        return NeuronRecord(name, self.neuron, *counts, self.layer, self.module, hidden, *live, self.levels)
 
     def _live_events(self) -> tuple[Tensor | None, Tensor | None]:
         """What was sent `[B, *N]` and when `[T, B, *N]`; None if it was changed in place since."""
@@ -267,9 +277,12 @@ class Ledger:
             active = batch.by_sample(sent != 0)[0].sum(0).double()
         updates = 0.0 if tag is None else (1 + at_rest) * y.numel() / self.samples
         steps *= 1 + at_rest
+        levels = None
+        if not self.training and tag is not None and most_of(tag) is None and tag.unit.number is not None:
+            levels = levels_of(y, Events(abs(tag.unit.number), tag.signed), batch)
         key = (name, layer, of_sample.shape)
         known = self._neurons.get(key)
-        own = _Sent(neuron, layer, name, of_sample, active, updates, steps, self.training, live)
+        own = _Sent(neuron, layer, name, of_sample, active, updates, steps, self.training, live, levels)
         if known is None:
             own.sent = torch.empty_like(of_sample, dtype=torch.float32).copy_(of_sample)
             self._neurons[key] = own
@@ -310,6 +323,7 @@ def _spread(record: SynapseRecord, share: int) -> SynapseRecord:
     """Where one sample stood for all, its counts are given out evenly."""
     if share == 1:
         return record
-    even = {k: (getattr(record, k) / share).expand(share) for k in ("acs", "graded_events", "macs", "active")}
+    counted = ("acs", "graded_events", "macs", "active", *(() if record.shift_adds is None else ("shift_adds",)))
+    even = {k: (getattr(record, k) / share).expand(share) for k in counted}
     sizes = {k: getattr(record, k) / share for k in ("dense", "inputs", "outputs")}
     return record._replace(**even, **sizes, operand=None)

@@ -1,5 +1,6 @@
 """Hybrid-spiking training (Voelker et al. 2020): activations as quantisers that carry their error through time."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import count
@@ -72,9 +73,10 @@ class Hybrid(Method):
         if self.schedule == "none":
             how = {"rounding": self.rounding, "random_start": bool(self.random_start)}
             return quantise(network, self.fineness, timesteps=definition.timesteps, **how)
+        deployed = copy.deepcopy(network)
         if not self.learn_fineness:
-            set_fineness(network, self.fineness)
-        return network
+            set_fineness(deployed, self.fineness)
+        return deployed
 
     def definition(self, wanted: Definition, timesteps: int | None) -> Definition:
         found = super().definition(wanted, timesteps)
