@@ -5,7 +5,7 @@ import torch
 from made_up_networks import made_up
 from torch import Tensor, nn
 
-from picojoule.conversion import ECCOptions, convert
+from picojoule.conversion import ECCOptions, convert, diagnose
 from picojoule.layers import Permute, Reshape, Scale
 
 
@@ -124,6 +124,39 @@ def test_mean_activations_match_after_bias_correction(name):
         with torch.no_grad():
             errors.append(float((made.network(x).mean(0) - made.ann(x).mean(0)).abs().max()))
     assert errors[1] < 1e-4 < errors[0]
+
+
+def test_bias_correction_runs_synapses_once_for_every_image(monkeypatch):
+    network, x = made_up("conv")
+    runs, forward = [], nn.Conv2d.forward
+
+    def counted(self, x):
+        runs.append(len(x))
+        return forward(self, x)
+
+    def steps_of_the_second_layer(correct: bool) -> int:
+        runs.clear()
+        convert(network, x, timesteps=8, options=ECCOptions(normalisation="max", bias_correction=correct))
+        return sum(n for n in runs if n >= 8)  # the first layer has no time
+
+    monkeypatch.setattr("picojoule.conversion.correct.ELEMENTS", 8 * 6 * 64 * 4)  # pieces of four images
+    monkeypatch.setattr(nn.Conv2d, "forward", counted)
+    plain = steps_of_the_second_layer(False)
+    assert steps_of_the_second_layer(True) == plain + 8 * len(x)
+
+
+def test_bias_correction_with_few_held_images(monkeypatch):
+    network, x = made_up("residual")
+    monkeypatch.setattr("picojoule.conversion.correct.ELEMENTS", 8 * 6 * 64 * 4)
+    shifts = []
+    for held in (None, 2**28, 1):  # none corrected; means over all images, and over the first four
+        if held is not None:
+            monkeypatch.setattr("picojoule.conversion.correct.HELD", held)
+        options = ECCOptions(normalisation="max", bias_correction=held is not None)
+        found = diagnose(convert(network, x, timesteps=8, options=options), [x])
+        shifts.append(sum(abs(layer.shift) for layer in found.layers))
+    without, all_images, few_images = shifts
+    assert all_images < few_images < 0.7 * without
 
 
 @pytest.mark.parametrize("bits", [2, 4, 8])

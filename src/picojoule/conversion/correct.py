@@ -1,13 +1,14 @@
 """Bias correction: the mean activation of every channel, matched layer by layer on calibration images."""
 
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
 from picojoule.conversion.normalise import Bias, bias_in_front
+from picojoule.conversion.parts import channelwise, shape_of
+from picojoule.conversion.summaries import Summaries, by_channel
 from picojoule.graph.trace import module_of
 from picojoule.neurons import Neuron
 
@@ -15,6 +16,8 @@ ITERATIONS = 2
 """How often the mean of a population is measured and corrected (our choice)."""
 ELEMENTS = 2**24
 """Numbers in the largest tensor over time that a piece of the calibration data may need."""
+HELD = 2**28
+"""Numbers of the currents of a population that are held (1 GiB in float32), so that synapses are run once."""
 
 Trains = dict[str, Tensor]
 
@@ -31,32 +34,40 @@ def correct_biases(
     """Add to the bias in front of every population what its channels' mean rates lack; in place.
 
     Populations are taken in wiring order, and each is driven by the events of those before it as corrected. `spiking`
-    and `scaled` share their weights; `scales` gives what an event stands for. The scores are corrected last. Memory is
-    one byte for every neuron, step and image of the populations whose events are still needed.
+    and `scaled` share their weights; `scales` gives what an event stands for. The scores are corrected last.
+
+    The means of a population are over the first images, as many as HELD allows: fewer of them where maps, and so the
+    numbers of a channel, are large. Memory is that, and one byte for every neuron, step and image of the populations
+    whose events are still needed.
 
     Source: the "light" calibration of Li et al. 2021 (ICML), as in its released code.
     """
     largest = max(shape.numel() // shape[0] for n in ann.graph.nodes if (shape := n.meta.get("shape")) is not None)
     size = max(1, ELEMENTS // (timesteps * largest))
     images = [piece for batch in batches for piece in batch.split(size)]
-    wanted = _mean_activations(ann, scales, images)
+    activations = _mean_activations(ann, scales, images)
     trains: list[Trains] = [{} for _ in images]
     for node in [n for n in spiking.graph.nodes if isinstance(module_of(spiking, n), Neuron)]:
         neuron: Any = module_of(spiking, node)
-        driven = partial(_driven, spiking, node, neuron, trains)
+        held = _currents(spiking, node, images, trains)
         (twin,) = scaled.graph.find_nodes(op="call_module", target=node.target)
-        bias = bias_in_front(scaled, twin)
-        if bias is not None and node.name in wanted:
+        bias, offset = bias_in_front(scaled, twin), torch.zeros(())
+        if bias is not None and node.name in activations:
+            wanted = _mean(activations[node.name][: len(held)], images) / scales[node.name].flatten()
             for _ in range(ITERATIONS):
-                rates = _mean_by_channel(images, lambda i, x: driven(i, x).mean(0))  # noqa: B023  (used at once)
-                _add(bias, wanted[node.name] / scales[node.name].flatten() - rates)
+                rates = [_by_channel(neuron(current + offset).mean(0)) for current in held]
+                lacking = wanted - _mean(rates, images)
+                _add(bias, lacking)
+                offset = offset + channelwise(lacking * neuron.threshold, shape_of(node))
         for i, x in enumerate(images):
-            trains[i][node.name] = driven(i, x).to(torch.int8)
+            current = held[i] + offset if i < len(held) else _at(spiking, node.all_input_nodes[0], x, trains[i])
+            trains[i][node.name] = neuron(current).to(torch.int8)
         _forget(spiking, trains)
     output, readout = (next(iter(g.graph.find_nodes(op="output"))) for g in (scaled, spiking))
     bias = bias_in_front(scaled, output)
     if bias is not None:
-        _add(bias, wanted["output"] - _mean_by_channel(images, lambda i, x: _at(spiking, readout, x, trains[i])))
+        scores = [_by_channel(_at(spiking, readout, x, kept)) for x, kept in zip(images, trains, strict=True)]
+        _add(bias, _mean(activations["output"], images) - _mean(scores, images))
 
 
 def _add(bias: Bias, lacking: Tensor) -> None:
@@ -64,23 +75,33 @@ def _add(bias: Bias, lacking: Tensor) -> None:
     bias.values.add_(change.reshape(bias.values.shape))
 
 
-def _driven(graph: fx.GraphModule, node: fx.Node, neuron: Neuron, trains: list[Trains], i: int, x: Tensor) -> Tensor:
-    """The events of a population for piece `i`, from those of the populations before it."""
-    return neuron(_at(graph, node.all_input_nodes[0], x, trains[i]))
+def _currents(graph: fx.GraphModule, node: fx.Node, images: Sequence[Tensor], trains: list[Trains]) -> list[Tensor]:
+    """What drives a population in the first pieces, as many of them as may be held."""
+    held, numbers = [], 0
+    for x, kept in zip(images, trains, strict=True):
+        if numbers >= HELD:
+            break
+        held.append(_at(graph, node.all_input_nodes[0], x, kept))
+        numbers += held[-1].numel()
+    return held
 
 
-def _mean_activations(graph: fx.GraphModule, names: Iterable[str], images: Sequence[Tensor]) -> dict[str, Tensor]:
-    nodes = [n for n in graph.graph.nodes if n.op == "output" or n.name in names]
-    return {n.name: _mean_by_channel(images, lambda i, x, n=n: _at(graph, n, x, {})) for n in nodes}
+def _mean_activations(graph: fx.GraphModule, names: Iterable[str], images: Sequence[Tensor]) -> dict[str, list[Tensor]]:
+    """The mean by channel of the activations called so, and of the scores (`output`), for every piece."""
+    nodes = {n for n in graph.graph.nodes if n.op == "output" or n.name in names}
+    found = Summaries(graph, nodes, nodes, lambda n, rows: rows.mean(1, dtype=torch.float64)).over(images)
+    return {n.name: means for n, means in found.items()}
 
 
-def _mean_by_channel(images: Sequence[Tensor], values: Callable[[int, Tensor], Tensor]) -> Tensor:
-    """The mean `[C]` of values `[B, C, ...]` over images and places."""
-    total: Any = 0
-    for i, x in enumerate(images):
-        found = values(i, x)
-        total = total + found.transpose(0, 1).flatten(1).mean(1, dtype=torch.float64) * len(x)
-    return (total / sum(map(len, images))).to(images[0].dtype)
+def _by_channel(values: Tensor) -> Tensor:
+    return by_channel(values).mean(1, dtype=torch.float64)
+
+
+def _mean(means: Sequence[Tensor], images: Sequence[Tensor]) -> Tensor:
+    """The mean `[C]` over the images of the first pieces from that of each piece."""
+    sizes = [len(x) for x, _ in zip(images, means, strict=False)]
+    total = torch.stack([mean * size for mean, size in zip(means, sizes, strict=True)]).sum(0)
+    return (total / sum(sizes)).to(images[0].dtype)
 
 
 def _at(graph: fx.GraphModule, node: fx.Node, x: Tensor, trains: Trains) -> Tensor:

@@ -10,6 +10,7 @@ from picojoule.conversion.elementwise import SUMS, beside, moved
 from picojoule.conversion.options import ECCOptions
 from picojoule.conversion.parts import CountInput, channelwise, neurons_of, shape_of
 from picojoule.conversion.signals import Signal, signals
+from picojoule.conversion.summaries import Summaries
 from picojoule.conversion.weights import takes_in
 from picojoule.graph.trace import module_of
 from picojoule.layers import Permute, Reshape
@@ -50,15 +51,15 @@ def _measured(
     timesteps: int,
     options: ECCOptions,
 ) -> dict[fx.Node, Tensor]:
-    highest = _Run(graph, nodes, by_channel, lambda n, x: x.amax(1)).over(batches)
+    highest = Summaries(graph, nodes, by_channel, lambda n, x: x.amax(1)).over(batches)
     found = {n: torch.stack(values).amax(0) for n, values in highest.items()}
     ends = {n for n in nodes if isinstance(module_of(graph, n), CountInput) or _is_last(n)}
     if options.normalisation == "percentile" and options.percentile < 100:
-        ranks = _Run(graph, nodes, by_channel, lambda n, x: _ranked(x, options.percentile)).over(batches)
+        ranks = Summaries(graph, nodes, by_channel, lambda n, x: _ranked(x, options.percentile)).over(batches)
         found |= {n: torch.stack(values).mean(0) for n, values in ranks.items() if n not in ends}
     elif options.normalisation == "mmse":
         limits = {n: _above_zero(largest) for n, largest in found.items()}
-        counts = _Run(graph, nodes, by_channel, lambda n, x: _histogram(x, limits[n])).over(batches)
+        counts = Summaries(graph, nodes, by_channel, lambda n, x: _histogram(x, limits[n])).over(batches)
         found |= {n: _least_error(sum(c), limits[n], timesteps) for n, c in counts.items() if n not in ends}
     found = {n: _above_zero(scale) for n, scale in found.items()}
     ceilings = {n: getattr(module_of(graph, n), "max_val", torch.inf) for n in nodes}
@@ -96,29 +97,6 @@ def _least_error(counts: Any, limit: Tensor, timesteps: int) -> Tensor:
         level = torch.round(centres * timesteps / share).clamp(0, timesteps) * share / timesteps
         errors.append(counts[:, 1:] @ (centres - level)[1:] ** 2)  # the lowest bin holds what is silent
     return limit * shares[torch.stack(errors).argmin(0)].to(limit)
-
-
-class _Run(fx.Interpreter):
-    """Summarises the values `[C, n]` (one row where a layer has one scale) of rectifiers, batch by batch."""
-
-    def __init__(self, graph: fx.GraphModule, nodes: list[fx.Node], by_channel: set[fx.Node], summary: Any):
-        super().__init__(graph)
-        self.extra_traceback = False
-        self._by_channel, self._summary = by_channel, summary
-        self._found: dict[fx.Node, list[Tensor]] = {n: [] for n in nodes}
-
-    @torch.no_grad()
-    def over(self, batches: Sequence[Tensor]) -> dict[fx.Node, list[Tensor]]:
-        for batch in batches:
-            self.run(batch)
-        return self._found
-
-    def run_node(self, n: fx.Node) -> Any:
-        value = super().run_node(n)
-        if n in self._found:
-            rows = value.transpose(0, 1).flatten(1) if n in self._by_channel else value.reshape(1, -1)
-            self._found[n].append(self._summary(n, rows))
-        return value
 
 
 def _groups(graph: fx.GraphModule) -> list[set[fx.Node]]:
