@@ -2,12 +2,13 @@
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from picojoule.cells import WindowConvolution, WindowLSTM, WindowMixer
+from picojoule.cells import WindowConvolution, WindowLSTM
 from picojoule.errors import BadInput
 from picojoule.kinds import Events, Values
 from picojoule.neurons import IAF, LIF, CubaLIF, WindowNeuron
@@ -21,7 +22,7 @@ def maps(size=4, width=1, batch=3, steps=1) -> torch.Tensor:
     return 1.5 * torch.rand(steps, batch, size, size, width, generator=generator, dtype=torch.float64)
 
 
-def made(kind, width=1, size=4, window=2, **settings) -> WindowMixer:
+def made(kind, width=1, size=4, window=2, **settings) -> Any:
     torch.manual_seed(3)
     cell = kind(width, size, window, **settings).double().eval()
     with torch.no_grad():
@@ -269,7 +270,7 @@ def test_a_projection_is_an_update_of_its_own(projection, factor):
 
 
 def test_learned_thresholds_and_decays():
-    neuron = WindowNeuron(learn_decay=True, learn_threshold=True).double()
+    neuron: Any = WindowNeuron(learn_decay=True, learn_threshold=True).double()
     assert neuron.threshold.item() == pytest.approx(0.5) and neuron.decay.item() == pytest.approx(0.4)
     v = torch.tensor([-0.1, 0.01, 0.2, 0.99, 1.01, 3.0], dtype=torch.float64, requires_grad=True)
     s = neuron(v)
@@ -289,7 +290,7 @@ def test_spikes_are_strictly_above_the_threshold():
 
 def test_neurons_of_other_kinds():
     lif = LIF(0.7, 0.3, learn_decay=True)
-    found = WindowNeuron.like(lif)
+    found: Any = WindowNeuron.like(lif)
     assert found.decay.item() == pytest.approx(0.7) and found.threshold == 0.3 and found.decay_logit is not None
     assert found.surrogate is lif.surrogate and WindowNeuron.like(found) is found
     assert WindowNeuron.like(nn.ReLU()).analog and WindowNeuron.like(IAF(0.2)).decay == 1

@@ -17,6 +17,12 @@ ROOT = Path(__file__).parents[2]
 PEERS = {"snntorch", "spikingjelly", "norse", "sinabs", "neurobench"}
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a document saves is not saved here."""
+    monkeypatch.chdir(tmp_path)
+
+
 def blocks(text: str) -> list[str]:
     """The python blocks of a document, those inside lists too."""
     found = re.findall(r"^( *)```python\n(.*?)^ *```$", text, re.DOTALL | re.MULTILINE)

@@ -231,7 +231,7 @@ def test_every_layer_comes_back(name, tmp_path):
 )
 def test_window_mixers_come_back(name, mixer, neuron, tmp_path):
     made = build(Definition(name, IMAGE, 10, mixer=mixer), lambda: copy.deepcopy(neuron)).eval()
-    torch.nn.init.normal_(made.graph_module.get_submodule("fc2").weight)
+    made.graph_module.get_parameter("fc2.weight").data.normal_()
     back = assert_comes_back(made, tmp_path / "model.safetensors")
     cells = [[repr(m) for m in n.modules() if isinstance(m, WindowMixer)] for n in (made, back)]
     assert cells[0] == cells[1] and len(cells[0]) == 6

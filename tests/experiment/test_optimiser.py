@@ -6,7 +6,7 @@ from torch import nn
 
 from picojoule.errors import BadInput
 from picojoule.experiment.config import Training
-from picojoule.experiment.optimiser import SHARES, optimiser_for
+from picojoule.experiment.optimiser import SHARES, WARM_START, optimiser_for, share_of_rate
 
 
 def small() -> nn.Module:
@@ -34,7 +34,17 @@ def test_shares_of_the_rate():
     assert [one_cycle(d) for d in (0, 0.15, 0.3, 0.65, 1)] == pytest.approx([0.04, 0.52, 1, 0.5, 0])
 
 
-@pytest.mark.parametrize("bad", [{"optimiser": "adm"}, {"lr_schedule": "step"}, {"weight_decay": -1}, {"augment": "x"}])
+def test_the_warm_up_comes_before_the_schedule():
+    cosine = Training(warm_up=0.2)
+    assert [share_of_rate(cosine, d) for d in (0, 0.1, 0.2, 0.6, 1)] == pytest.approx([WARM_START, 0.501, 1, 0.5, 0])
+    plain = Training(lr_schedule="one-cycle")
+    assert [share_of_rate(plain, d) for d in (0, 0.15, 1)] == [SHARES["one-cycle"](d) for d in (0, 0.15, 1)]
+
+
+BAD = [{"warm_up": -0.1}, {"warm_up": 1.0}, {"clip": 0.0}, {"optimiser": "adm"}, {"lr_schedule": "step"}]
+
+
+@pytest.mark.parametrize("bad", [*BAD, {"weight_decay": -1}, {"augment": "x"}])
 def test_bad_settings_are_refused(bad):
     with pytest.raises(BadInput):
         Training(**bad)

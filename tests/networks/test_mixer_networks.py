@@ -82,6 +82,16 @@ def test_multiply_adds_of_the_published_networks(published):
     assert total + 2 * 16 * tokens == 249_671_424
 
 
+def test_the_most_that_spikes_can_save(published):
+    """What docs/methods/one-step.md says: silence would leave the real-valued layers, whose products cost the same."""
+    cell, activity = published
+    counts = count(activity)
+    real = float(counts.total("dense_macs"))
+    padded = sum(r.dense if r.site.interior is None else r.inputs * r.site.interior for r in activity.synapses)
+    bounds = padded / real, float(counts.total("synapses")) / real
+    assert bounds == pytest.approx({"cnn": (5.351, 3.674), "rnn": (1.685, 1.685)}[cell], abs=1e-3)
+
+
 def test_overlap_is_seen_in_the_counts(published):
     _, activity = published
     entered = {r.site.name: r.inputs for r in activity.synapses}
@@ -159,7 +169,7 @@ def test_counts_do_not_depend_on_the_batch(name):
 @pytest.mark.parametrize("name", SMALL)
 def test_recomputing_gives_the_same_gradients(name):
     network, x = made(name).train(), images(4)
-    nn.init.normal_(network.graph_module.get_submodule("fc2").weight)
+    network.graph_module.get_parameter("fc2.weight").data.normal_()
     found = []
     for model in (network, recomputed(network)):
         network.zero_grad()

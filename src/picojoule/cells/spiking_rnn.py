@@ -35,7 +35,7 @@ class SpikingRNN(Cell):
         return self.neuron.emits
 
     def synapses(self) -> tuple[Synapse, ...]:
-        return Synapse("input", self.input, None), Synapse("recurrent", self.recurrent, self.emits)
+        return Synapse("input", self.input, None), Synapse("recurrent", self.recurrent, self.neuron.emits)
 
     def initial_state(self, x: Tensor) -> SpikingRNNState:
         rest = x.new_zeros(1, x.shape[1], self.recurrent.in_features)

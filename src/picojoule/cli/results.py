@@ -84,7 +84,7 @@ def run_and_show(names: list[str], training: Training, run: Run) -> None:
 
 
 def _maker(names: list[str], strengths: tuple[float, ...], options: dict[str, str]) -> Callable[[str], list[Any]]:
-    from picojoule.methods import check_options, has_strength, make
+    from picojoule.methods import alternatives, check_options, has_strength, make
 
     if not names:
         raise BadInput("expected at least one method")
@@ -93,7 +93,8 @@ def _maker(names: list[str], strengths: tuple[float, ...], options: dict[str, st
         raise BadInput(f"--strength is for penalties; {', '.join(names)} has none: leave it out")
 
     def every_strength(name: str) -> list[Any]:
-        methods = [make(name, strength, options) for strength in strengths or (None,)]
+        each = alternatives(name, options)
+        methods = [make(name, strength, chosen) for strength in strengths or (None,) for chosen in each]
         return list(dict.fromkeys(methods))
 
     return every_strength

@@ -170,7 +170,7 @@ class Hardware:
         """The quantity that each price of arithmetic is for."""
         return {
             "mac": "macs" if self.skips_zero_values else "dense_macs",
-            **({"shift_add": "shift_adds"} if "shift_add" in at else {"ac": "acs"}),
+            **({"shift_add": "shift_adds"} if "shift_add" in self.constants else {"ac": "acs"}),
             "synaptic_event": "acs",
             "synapse": "synapses",
             "bias_add": "bias_adds",

@@ -23,8 +23,8 @@ class Training:
         data: Dataset: digits (built in), mnist, fashion-mnist, cifar10, cifar10-fair, cifar10-holdout,
             tiny-imagenet, nmnist, nmnist-frames.
         data_dir: Folder of the datasets; else $PICOJOULE_DATA, else the cache folder.
-        network: small-cnn, cnn7, vgg11, vgg16, vgg16-4096, resnet18, resnet20, mlp, mlp-DxW (as mlp-5x128) or
-            spiking-rnn.
+        network: small-cnn, cnn7, vgg11, vgg16, vgg16-4096, resnet18, resnet20, mlp, mlp-DxW (as mlp-5x128),
+            spiking-rnn, mixer-cnn or mixer-rnn (or narrower, as mixer-cnn-24 or mixer-cnn-24x2).
         timesteps: Time steps of the spiking networks; by default 1 for trained and 16 for converted ones, 20 for
             first-spike, and as many as the data have for events.
         pool: max or avg; avg for digits and where a method of the table needs it (synops-conversion), else max.
@@ -39,6 +39,9 @@ class Training:
         lr: Learning rate at the peak of the schedule.
         optimiser: adam, or sgd (Nesterov momentum 0.9).
         lr_schedule: cosine (from lr to 0), or one-cycle (up to lr over the first 30 % of the steps, then the cosine).
+        warm_up: Share of the steps of a phase in which the rate rises in a line to that of the schedule's start, which
+            begins behind it.
+        clip: Largest norm of the gradient of all parameters; longer ones are shortened to it.
         weight_decay: L2 decay of the weights of layers.
         dropout: Dropout of vgg16 and vgg16-4096, as a share of the published rates.
         batch_size: Images per step, over all processes; 64 for digits, else 128.
@@ -68,6 +71,8 @@ class Training:
     lr: float = 2e-3
     optimiser: str = "adam"
     lr_schedule: str = "cosine"
+    warm_up: float = 0.0
+    clip: float | None = None
     weight_decay: float = 0.0
     dropout: float = 0.0
     batch_size: int | None = None
@@ -106,6 +111,10 @@ class Training:
                 raise BadInput(f"expected --{name.replace('_', '-')} of at least {least}, got {value}")
         if not 0 < self.lr < 1e30:
             raise BadInput(f"expected --lr above 0, got {self.lr}")
+        if not 0 <= self.warm_up < 1:
+            raise BadInput(f"expected --warm-up from 0 to 1 (a share of the steps), got {self.warm_up}")
+        if self.clip is not None and not self.clip > 0:
+            raise BadInput(f"expected --clip above 0, got {self.clip}")
         if not 0 <= self.weight_decay < 1:
             raise BadInput(f"expected --weight-decay from 0 to 1, got {self.weight_decay}")
 

@@ -26,7 +26,7 @@ from picojoule.experiment.distributed import (
 from picojoule.experiment.evaluate import batch_of, evaluate
 from picojoule.experiment.job import Job
 from picojoule.experiment.method import Phase, Progress
-from picojoule.experiment.optimiser import SHARES, optimiser_for
+from picojoule.experiment.optimiser import optimiser_for, share_of_rate
 from picojoule.experiment.progress import Progressbar
 from picojoule.graph import observe
 from picojoule.kernels.saved import membranes_saved_in
@@ -157,7 +157,7 @@ class Trainer:
         return batches[:-1] if len(batches) > 1 and len(batches[-1]) < smallest else batches
 
     def _set_rate(self, phase: Phase, done: float) -> None:
-        rate = self._training.lr * phase.lr_scale * SHARES[self._training.lr_schedule](done)
+        rate = self._training.lr * phase.lr_scale * share_of_rate(self._training, done)
         for group in self._optimiser.param_groups:
             group["lr"] = rate
 
@@ -183,6 +183,8 @@ class Trainer:
         self._optimiser.zero_grad()
         # Processes average gradients of means: the weight makes unequal shares one global mean.
         (loss * (len(own) * world_size() / len(rows))).backward()
+        if self._training.clip is not None:
+            nn.utils.clip_grad_norm_(self._network.parameters(), self._training.clip)
         self._optimiser.step()
         for name, term in terms.items():
             self._sums[name] = self._sums.get(name, 0.0) + float(term.detach())

@@ -57,6 +57,7 @@ class Method:
         observes: whether the loss reads the activity.
         pool: the pooling it needs, or None.
         encoder, readout: what its networks have unless the user asks for others.
+        listed: options that take a comma list of values, for an ablation.
     """
 
     name: ClassVar[str]
@@ -67,6 +68,7 @@ class Method:
     pool: ClassVar[str | None] = None
     encoder: ClassVar[str] = "constant-current"
     readout: ClassVar[str] = "mean"
+    listed: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def known_options(cls) -> tuple[Field[Any], ...]:

@@ -11,6 +11,8 @@ from picojoule.experiment.config import Training
 RISE = 0.3
 START = 0.04
 """One-cycle: the share of the steps in which the rate rises, from this share of its peak (our choice)."""
+WARM_START = 0.002
+"""The share of the rate at which a warm-up starts: that of 1e-4 in 0.05, as in the code of Yao et al. 2023."""
 
 
 def optimiser_for(network: nn.Module, training: Training) -> torch.optim.Optimizer:
@@ -37,3 +39,10 @@ def _one_cycle(done: float) -> float:
 
 SHARES: dict[str, Callable[[float], float]] = {"cosine": _cosine, "one-cycle": _one_cycle}
 """The share of the learning rate after a share of the steps of a phase."""
+
+
+def share_of_rate(training: Training, done: float) -> float:
+    """The share of the learning rate after the share `done` of the steps of a phase: the warm-up, then the schedule."""
+    if done < training.warm_up:
+        return WARM_START + (SHARES[training.lr_schedule](0.0) - WARM_START) * done / training.warm_up
+    return SHARES[training.lr_schedule]((done - training.warm_up) / (1 - training.warm_up))

@@ -28,7 +28,14 @@ def energy_fields(report: EnergyReport) -> Record:
         **report.to_dict(),
         "hardware_notes": {h.name: {"scope": h.scope, "source": h.source, "prices": h.prices} for h in report.prices},
         "counting": counting_notes(report.sites),
+        "hybrid": is_hybrid(report.sites),
     }
+
+
+def is_hybrid(sites: Iterable[Site]) -> bool:
+    """Whether real values enter trained layers beside spiking ones: not only the first layer, which sees the input."""
+    kinds = [(site.trained, isinstance(site.kind, Events)) for site in sites]
+    return (True, True) in kinds and (True, False) in kinds
 
 
 def counting_notes(sites: Iterable[Site]) -> list[str]:

@@ -92,6 +92,7 @@ def _record(job: Job, network: Network) -> Record:
         "dataset": data.name,
         "seed": job.seed,
         "timesteps": definition.timesteps,
+        "sequential_depth": network.sequential_depth,
         "pool": definition.pool,
         "encoder": definition.encoder,
         "readout": definition.readout,

@@ -25,7 +25,7 @@ from picojoule.pages import reuse_pages
 
 _BEFORE = {
     **{"compile": False, "augment": "none", "optimiser": "adam", "lr_schedule": "cosine"},
-    **{"weight_decay": 0.0, "dropout": 0.0},
+    **{"weight_decay": 0.0, "dropout": 0.0, "warm_up": 0.0, "clip": None},
 }
 """What records ran with that are older than the setting."""
 MakeMethod = Callable[[str], list[Method]]
@@ -120,6 +120,8 @@ def _of_this_table(path: Path, setting: Setting) -> list[Record]:
         "lr",
         "optimiser",
         "lr_schedule",
+        "warm_up",
+        "clip",
         "weight_decay",
         "dropout",
         "batch_size",

@@ -114,8 +114,8 @@ def _rectify(node: fx.Node, module: nn.Module | None, kinds: list[Kind]) -> Kind
 
 def _item(node: fx.Node, module: nn.Module | None, kinds: list[Kind]) -> Kind:
     whole: Any = kinds[0]
-    place: Any = node.args[1]
-    return whole[place] if isinstance(whole, tuple) else whole
+    index: Any = node.args[1]
+    return whole[index] if isinstance(whole, tuple) else whole
 
 
 def _born(signed: bool, most: int | None) -> Rule:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from picojoule.errors import BadInput, unknown_name
+from picojoule.errors import BadInput, check_choice, unknown_name
 from picojoule.experiment.method import Method
 from picojoule.experiment.penalised import Penalised
 from picojoule.methods.ann import ANN
@@ -16,6 +16,7 @@ from picojoule.methods.energy_penalty import EnergyPenalty
 from picojoule.methods.first_spike import FirstSpike
 from picojoule.methods.hybrid import Hybrid
 from picojoule.methods.layer_mean import LayerMean
+from picojoule.methods.one_step import OneStep
 from picojoule.methods.plain import Plain
 from picojoule.methods.rate_bounds import RateBounds
 from picojoule.methods.synaptic_penalty import SynapticPenalty
@@ -27,9 +28,10 @@ METHODS: dict[str, type[Any]] = {
     m.name: m
     for m in (
         *(ANN, SparseANN, Int8ANN, Plain, SynapticPenalty, EnergyPenalty, FirstSpike),
-        *(TotalSpikes, LayerMean, SynOpsTarget, SynOpsConversion, RateBounds, ECC, Hybrid, BitsPenalty),
+        *(TotalSpikes, LayerMean, SynOpsTarget, SynOpsConversion, RateBounds, ECC, Hybrid, BitsPenalty, OneStep),
     )
 }
+SWITCHES = {"on": True, "off": False, "true": True, "false": False}
 
 
 def make(name: str, strength: float | None = None, options: dict[str, str] | None = None) -> Method:
@@ -46,6 +48,17 @@ def make(name: str, strength: float | None = None, options: dict[str, str] | Non
         others = tuple(other for other in plain if other is not method)
         made.append(_with_options(method.beside(others), name, strength, options or {}))
     return made[0] if len(made) == 1 else Combined(tuple(made))
+
+
+def alternatives(name: str, options: dict[str, str]) -> list[dict[str, str]]:
+    """The options of each run of an ablation: an option that a method lets list may hold several values.
+
+    The first of each list are the base; every other value is tried alone, with the first of all other lists.
+    """
+    listed = {field for method in method_classes(name) for field in method.listed}
+    values = {key: text.split(",") for key, text in options.items() if key.rpartition(":")[2] in listed}
+    base = options | {key: first for key, (first, *_) in values.items()}
+    return [base, *(base | {key: other} for key, (_, *others) in values.items() for other in others)]
 
 
 def method_classes(name: str) -> list[type[Method]]:
@@ -98,6 +111,9 @@ def _with_options(method: Method, whole: str, strength: float | None, options: d
 
 def _parsed(field: str, text: str, kind: Any) -> Any:
     name = getattr(kind, "__name__", str(kind)).removesuffix(" | None")
+    if name == "bool":
+        check_choice(f"option {field}", text.lower(), SWITCHES)
+        return SWITCHES[text.lower()]
     try:
         return {"int": int, "float": float}.get(name, str)(text)
     except ValueError:

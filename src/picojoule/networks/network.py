@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from picojoule.cells import Cell
 from picojoule.errors import BadInput
 from picojoule.graph.shapes import evaluating
 from picojoule.graph.stream import State, advance, state_of_rest
@@ -45,6 +46,12 @@ class Network(nn.Module):
     def timesteps(self) -> int:
         """Time steps per presentation (1 for a network without a time-making part)."""
         return max((m.timesteps for m in self._clocks()), default=1)
+
+    @property
+    def sequential_depth(self) -> int:
+        """Time steps and, in each, the window passes of all mixers, of which each needs the one before."""
+        cells = sum(m.passes for m in self.modules() if isinstance(m, Cell) and m.passes > 1)
+        return self.timesteps * max(1, cells)
 
     def with_timesteps(self, timesteps: int) -> "Network":
         """The same network, sharing parameters and buffers, that runs for another number of steps.

@@ -27,7 +27,8 @@ def window_mixer(d: Definition, activation: Activation) -> list[nn.Module]:
 
     Every block adds a spiking window mixer and a real-valued MLP to a stream of real values; there is no norm. The
     published networks take 32 x 32: widths 48, 96, 192, 384, with 2, 2, 6, 2 blocks. Smaller images are enlarged to
-    16 x 16 (bilinear, three stages) or padded with zeros to 32 x 32; larger ones get 16 x 16 larger patches.
+    16 x 16 (bilinear, three stages) or padded with zeros to 32 x 32; larger ones get 16 x 16 larger patches. Colours
+    are standardised by IMAGENET_MEAN and IMAGENET_DEVIATION, other images by the statistics of the training data.
     `activation` makes WindowNeurons, LIFs (decay, threshold and surrogate are used), or ReLUs for the analog twin.
     Raises BadInput for images that are not square or do not divide into patches.
 
@@ -168,15 +169,23 @@ def _fitted(d: Definition) -> tuple[list[nn.Module], int]:
             f"got {height} x {width}"
         )
     layers: list[nn.Module] = []
-    if channels == 3 and d.encoder in ("constant-current", "direct"):
-        mean, deviation = (torch.tensor(c).reshape(3, 1, 1) for c in (IMAGENET_MEAN, IMAGENET_DEVIATION))
-        layers += [Scale(1 / deviation), Shift(-mean / deviation)]
     if height < 16:
         layers.append(Timewise(nn.Upsample(size=(16, 16), mode="bilinear", align_corners=False)))
     elif 16 < height < 32:
         before = (32 - height) // 2
-        layers.append(Timewise(nn.ZeroPad2d((before, 32 - height - before) * 2)))
-    return layers, max(16, height) if height <= 16 else max(32, height)
+        after = 32 - height - before
+        layers.append(Timewise(nn.ZeroPad2d((before, after, before, after))))
+    if d.encoder in ("constant-current", "direct"):
+        layers += _standardised(channels)
+    return layers, max(height, 16 if height <= 16 else 32)
+
+
+def _standardised(channels: int) -> list[nn.Module]:
+    """Images with mean 0 and deviation 1, without which there is no stable training at the published rate."""
+    if channels != 3:
+        return [Timewise(nn.BatchNorm2d(channels, affine=False))]
+    mean, deviation = (torch.tensor(c).reshape(3, 1, 1) for c in (IMAGENET_MEAN, IMAGENET_DEVIATION))
+    return [Scale(1 / deviation), Shift(-mean / deviation)]
 
 
 def _initialise(module: nn.Module) -> None:

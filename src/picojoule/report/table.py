@@ -19,6 +19,7 @@ from picojoule.report.sweeps import layer_columns, sweep_columns
 from picojoule.report.variants import shared_options
 
 TABLE = re.compile(r"(<!-- table: *(?P<path>[^>]+?) *-->\n)(?P<body>.*?)(<!-- end table -->)", re.DOTALL)
+HYBRID_NOTE = "Hybrid: real values enter trained layers beside the spiking ones, and are multiply-accumulates."
 
 
 def text_table(records: Sequence[Record]) -> str:
@@ -111,10 +112,12 @@ def aligned(column: Column) -> list[str]:
 
 def _footer(rows: Sequence[Row]) -> list[str]:
     runs = [run for row in rows for run in row.runs]
+    hybrid = [HYBRID_NOTE] if any(run.get("hybrid") for run in runs) else []
     prices = ", ".join(dict.fromkeys(row.hardware for row in rows))
     return [
         _facts(runs),
         f"Energy per sample, {scope(rows)}, by the prices of {prices}.",
+        *hybrid,
         *dict.fromkeys(str(run["split_note"]) for run in runs if run.get("split_note")),
     ]
 

@@ -1,0 +1,139 @@
+"""One step: the options reach the network, the recipe's loss, and an ablation in one command."""
+
+import json
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from picojoule.cells import Cell
+from picojoule.cli import main
+from picojoule.errors import BadInput
+from picojoule.experiment.method import Progress
+from picojoule.experiment.record import is_hybrid
+from picojoule.graph import observe
+from picojoule.methods import alternatives, make
+from picojoule.networks import Definition, Network
+from picojoule.neurons import LIF, WindowNeuron
+from picojoule.report import read_records, text_table
+
+SMALL = Definition("mixer-cnn-4x2", (1, 8, 8), 10)
+
+
+def built(wanted: Definition = SMALL, **options: str) -> Network:
+    method = make("one-step", None, options)
+    torch.manual_seed(0)
+    return method.build(method.definition(wanted, None)).eval()
+
+
+def neurons(network: Network) -> list[WindowNeuron]:
+    return [m for m in network.modules() if isinstance(m, WindowNeuron)]
+
+
+def test_options_reach_the_cells():
+    options = {"projection": "mean", "stitch": "any", "coding": "threshold", "overlap": "off"}
+    cells = [m for m in built(**options).modules() if isinstance(m, Cell)]
+    shown = "projection=mean, stitch=any, encoder=threshold"
+    assert len(cells) == 6 and all(shown in repr(cell) for cell in cells)
+    assert all("window=4" in repr(cell) or "size=8" not in repr(cell) for cell in cells)
+    assert {m.passes for m in built(windows="1").modules() if isinstance(m, Cell)} == {1}
+    assert not any(isinstance(m, Cell) for m in built(mixer="off").modules())
+
+
+def test_options_reach_the_neurons():
+    assert all(not n.analog and (n.decay, n.threshold) == (0.4, 0.5) for n in neurons(built()))
+    assert all(n.analog for n in neurons(built(relu_twin="on")))
+    learned = neurons(built(learn_threshold="on", learn_decay="on", threshold="0.7"))
+    assert len(learned) == 12 and all(n.threshold_root is not None and n.decay_logit is not None for n in learned)
+    torch.testing.assert_close(torch.as_tensor(learned[0].threshold).detach(), torch.tensor(0.7))
+
+
+def test_other_networks_get_neurons_with_the_same_constants():
+    network = built(Definition("small-cnn", (1, 8, 8), 10, pool="avg"))
+    found = [m for m in network.modules() if isinstance(m, LIF)]
+    assert len(found) == 3 and all((n.decay, n.threshold) == (0.4, 0.5) for n in found)
+    assert network.timesteps == network.sequential_depth == 1
+    assert any(isinstance(m, nn.ReLU) for m in built(Definition("small-cnn", (1, 8, 8), 10), relu_twin="on").modules())
+
+
+def test_labels_are_smoothed():
+    scores, target = torch.randn(8, 10, generator=torch.Generator().manual_seed(0)), torch.arange(8)
+    for text, smoothing in (("0.1", 0.1), ("0", 0.0)):
+        method = make("one-step", None, {"label_smoothing": text})
+        found = method.loss(scores, target, None, Progress(0, 0, 1))["task"]
+        torch.testing.assert_close(found, F.cross_entropy(scores, target, label_smoothing=smoothing))
+
+
+@pytest.mark.parametrize("name, depth", [("mixer-cnn-2", 48), ("mixer-rnn-2", 48), ("mixer-cnn-2x1", 16)])
+def test_the_depth_is_every_window_pass(name, depth):
+    wanted = Definition(name, (1, 32, 32), 10)
+    assert built(wanted).sequential_depth == depth
+    assert built(wanted).with_timesteps(4).sequential_depth == 4 * depth
+    assert built(wanted, windows="1").sequential_depth == 1 == built(wanted, mixer="off").sequential_depth
+
+
+def test_mixers_with_mlps_are_hybrid():
+    x = torch.rand(2, 1, 8, 8)
+    assert is_hybrid(observe(built(), x).sites)
+    assert not is_hybrid(observe(built(mixer="off"), x).sites) and not is_hybrid(
+        observe(built(relu_twin="on"), x).sites
+    )
+    assert not is_hybrid(observe(built(Definition("small-cnn", (1, 8, 8), 10, pool="avg")), x).sites)
+
+
+def test_an_ablation_changes_one_thing_at_a_time():
+    options = {"windows": "4,1", "projection": "sincos,carry,zero", "decay": "0.3", "surrogate": "a,b"}
+    found = alternatives("one-step", options)
+    base = options | {"windows": "4", "projection": "sincos"}
+    changes = [{k: v for k, v in one.items() if base[k] != v} for one in found]
+    assert changes == [{}, {"windows": "1"}, {"projection": "carry"}, {"projection": "zero"}]
+    assert all(one["surrogate"] == "a,b" for one in found)
+    assert alternatives("plain", {"decay": "0.5,0.9"}) == [{"decay": "0.5,0.9"}]
+
+
+def test_an_ablation_is_one_table(tmp_path, capsys):
+    lists = ["--option.mixer", "on,off", "--option.relu_twin=off,on"]
+    training = [
+        "--network",
+        "mixer-cnn-2x1",
+        "--epochs",
+        "1",
+        "--limit-train",
+        "64",
+        "--warm-up",
+        "0.1",
+        "--clip",
+        "20",
+    ]
+    with pytest.raises(SystemExit) as left:
+        main(["train", "one-step", *training, *lists, "--out", str(tmp_path), "--json"])
+    torch.use_deterministic_algorithms(False)
+    assert not left.value.code
+    assert len(json.loads(capsys.readouterr().out)["records"]) == 3
+    records = read_records([tmp_path / "records.jsonl"])
+    by_options = {(r["options"]["mixer"], r["options"]["relu_twin"]): r for r in records}
+    full, off, twin = (by_options[key] for key in ((True, False), (False, False), (True, True)))
+    assert (full["timesteps"], full["sequential_depth"], off["sequential_depth"]) == (1, 12, 1)
+    assert full["hybrid"] and not off["hybrid"] and not twin["hybrid"]
+    assert full["acs"] > 0 and off["acs"] == twin["acs"] == 0 and twin["dense_macs"] > off["dense_macs"]
+    assert full["neuron_updates"]["WindowNeuron"] > 0
+    table = text_table(records)
+    assert "hybrid" in table and "mixer=False" in table and "depth" in table
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"mixer": "maybe"}, "unknown option mixer 'maybe'"),
+        ({"windows": "3"}, "expected windows=4 or windows=1, got 3"),
+        ({"projection": "sin"}, "unknown projection 'sin'"),
+        ({"stitch": "or"}, "unknown stitch 'or'"),
+        ({"coding": "relu"}, "unknown coding 'relu'"),
+        ({"label_smoothing": "1"}, "expected label_smoothing from 0 to 1, got 1"),
+        ({"threshold": "0"}, "expected threshold > 0"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(BadInput, match=message):
+        make("one-step", None, options)
