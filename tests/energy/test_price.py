@@ -88,6 +88,7 @@ BY_HAND = {  # value, low, high in picojoules per sample
     "horowitz-45nm-fp32-skip-zeros": _exactly(8 * 4.6 + 16 * 0.9),
     "horowitz-45nm-fp16": _exactly(12 * 1.5 + 16 * 0.4),
     "horowitz-45nm-int8": _exactly(12 * 0.23 + 16 * 0.03),
+    "horowitz-45nm-int8-shift-add": _exactly(12 * 0.23 + 16 * 0.03),  # unit events: one bit each
     "horowitz-45nm-int32": _exactly(12 * 3.2 + 16 * 0.1),
     "horowitz-45nm-fp32-sram": _both(lambda word: _sram(12, 4.6, 0.9, word), 5, 50),
     "horowitz-45nm-fp32-skip-zeros-sram": _both(lambda word: _sram(8, 4.6, 0.9, word), 5, 50),

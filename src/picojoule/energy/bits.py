@@ -22,6 +22,12 @@ class EventBits(NamedTuple):
     mean_magnitude: float
     entropy_bits: float
 
+    def __str__(self) -> str:
+        return (
+            f"{self.name}: {self.activity_bits:.3g} bits per activity, {self.significant_bits:.3g} significant bits, "
+            f"{self.entropy_bits:.3g} of entropy (our definitions)"
+        )
+
 
 def event_bits(name: str, levels: Levels) -> EventBits:
     """The bits of a population from the levels of everything it sent."""

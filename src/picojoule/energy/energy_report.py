@@ -71,6 +71,7 @@ class EnergyReport:
         lines = [f"{h.name}: {self.energy_pj[h.name].value / 1e3:.4g} nJ per sample ({h.scope})" for h in self.prices]
         lines += [f"{q}: {float(self.counts.total(q)):.6g} per sample" for q in ("acs", "macs", "dense_macs")]
         lines += [c.sentence for c in self.crossover.values()]
+        lines += [str(b) for b in self.bits]
         lines += [f"{c.name} would report {c.headline}" for c in self.conventions.values()]
         lines += [f"not counted: {what}" for what in self.uncounted]
         return "\n".join(lines)

@@ -1,6 +1,5 @@
 """Keeping what observers count by in step with neurons whose events change their height, as `Diffused` in training."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -45,6 +44,8 @@ class Kinds:
                 w.observer.heights = _learned_behind(graph, w.nodes[0])
         self._changing = [m for m in graph.modules() if isinstance(m, Diffused)]
         self._known = self._emitted()
+        # asking for it imports torch's compiler, which takes a second
+        self._outside_of_graphs: Any = torch.compiler.disable(Kinds.update) if self._changing else None
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -53,10 +54,11 @@ class Kinds:
 
     def follow(self) -> None:
         """Infer the kinds again if events have another height than at the last call."""
-        if self._changing:
-            _outside_of_graphs(self._follow)
+        if self._outside_of_graphs is not None:
+            self._outside_of_graphs(self)
 
-    def _follow(self) -> None:
+    def update(self) -> None:
+        """What `follow` does where heights can change."""
         emitted = self._emitted()
         if emitted != self._known:
             self._known = emitted
@@ -66,11 +68,6 @@ class Kinds:
 
     def _emitted(self) -> list[Kind]:
         return [m.emits for m in self._changing]
-
-
-@torch.compiler.disable
-def _outside_of_graphs(run: Callable[[], None]) -> None:
-    run()
 
 
 def product_kind(kinds: tuple[Kind, ...]) -> Kind:
