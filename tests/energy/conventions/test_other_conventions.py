@@ -82,18 +82,23 @@ def test_spikingjelly_presets():
     assert report.joules == pytest.approx({"fp32": 40 * 4.6e-12, "fp16": 40 * 1.5e-12, "int8": 40 * 0.23e-12})
 
 
+class Loop(nn.Module):
+    """A layer that runs once, and one that runs on every step of other data."""
+
+    def __init__(self, steps: torch.Tensor):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(1, 2, 3, padding=1), nn.Conv2d(2, 3, 3, padding=1)
+        self.steps = steps
+
+    def forward(self, x: torch.Tensor) -> None:
+        self.first(x)
+        for step in self.steps:
+            self.second(step)
+
+
 def test_the_literature_formula_by_hand():
-    class Loop(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.first, self.second = nn.Conv2d(1, 2, 3, padding=1), nn.Conv2d(2, 3, 3, padding=1)
-
-        def forward(self, x):
-            self.first(x)
-            for step in spikes:
-                self.second(step)
-
-    model, spikes = Loop(), (torch.rand(4, 5, 2, 4, 4) < 0.3).float()
+    spikes = (torch.rand(4, 5, 2, 4, 4) < 0.3).float()
+    model = Loop(spikes)
     batch = torch.rand(5, 1, 4, 4)
     meter = HandMeter(model, {"first": Values(), "second": Events(most=1)})
     report = meter.run([batch], ["literature-sop"], timesteps=4)[0]["literature-sop"]
@@ -104,3 +109,16 @@ def test_the_literature_formula_by_hand():
     assert report.joules["snn"] == pytest.approx((4.6 * first + 0.9 * sops) * 1e-12)
     assert report.joules["ann"] == pytest.approx(4.6e-12 * (first + second))
     assert any("averaged over the layer" in s for s in report.differences)
+
+
+def test_spkeras_by_hand():
+    """A pixel of 0.5 stands for 0.5 T spikes; of 32 neurons 8 fire once in 4 steps: 1/4 spike per neuron."""
+    steps = torch.zeros(4, 1, 2, 4, 4)
+    steps[0, 0, :, 0, :] = 1
+    meter = HandMeter(Loop(steps), {"first": Values(), "second": Events(most=1)})
+    report = meter.run([torch.full((1, 1, 4, 4), 0.5)], ["spkeras"], timesteps=4)[0]["spkeras"]
+    assert {name: row["ops"] for name, row in report.layers.items()} == {"first": 0.5 * 4 * 18, "second": 0.25 * 54}
+    assert report.metrics == {"mops": pytest.approx(49.5e-6)}
+    (once,) = (gap for gap in report.gaps if "A weight counts once" in gap.why)
+    assert once.operations < 0 and set(once.layers) == {"first", "second"}
+    assert report.joules == {}

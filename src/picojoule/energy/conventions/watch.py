@@ -15,13 +15,14 @@ from picojoule.energy.conventions.ours import Ours
 from picojoule.energy.conventions.report import ConventionReport
 from picojoule.energy.conventions.sinabs import Sinabs
 from picojoule.energy.conventions.spikingjelly import SpikingJelly
+from picojoule.energy.conventions.spkeras import SpKeras
 from picojoule.energy.conventions.syops import Syops
 from picojoule.energy.count import OpCounts
 from picojoule.errors import BadInput, unknown_name
 from picojoule.metering.call import SiteCall
 
 _CLASSES: tuple[type[Convention], ...] = (
-    *(Ours, NeuroBench, Syops, KerasSpiking, SpikingJelly, Norse, Sinabs, Literature),
+    *(Ours, NeuroBench, Syops, KerasSpiking, SpikingJelly, Norse, Sinabs, Literature, SpKeras),
 )
 _BY_NAME = {convention.name: convention for convention in _CLASSES}
 
