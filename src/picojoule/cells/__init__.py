@@ -1,9 +1,25 @@
 """Parts with state and synapses inside."""
 
 from picojoule.cells.cell import Cell, Inside, Synapse
+from picojoule.cells.gated import GRU, LSTM
+from picojoule.cells.legendre import LegendreMemory, feed_forward_lmu
+from picojoule.cells.lmu import LMU
 from picojoule.cells.spiking_rnn import SpikingRNN
 from picojoule.cells.window_convolution import WindowConvolution
 from picojoule.cells.window_lstm import WindowLSTM
 from picojoule.cells.window_mixer import WindowMixer
 
-__all__ = ["Cell", "Inside", "SpikingRNN", "Synapse", "WindowConvolution", "WindowLSTM", "WindowMixer"]
+__all__ = [
+    "GRU",
+    "LMU",
+    "LSTM",
+    "Cell",
+    "Inside",
+    "LegendreMemory",
+    "SpikingRNN",
+    "Synapse",
+    "WindowConvolution",
+    "WindowLSTM",
+    "WindowMixer",
+    "feed_forward_lmu",
+]

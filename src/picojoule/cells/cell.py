@@ -55,3 +55,9 @@ class Cell(Stateful):
         A synapse that acts several times in a step has those passes as further steps.
         """
         raise NotImplementedError
+
+
+def is_hooked(cell: nn.Module) -> bool:
+    """Whether somebody, such as a meter, watches the calls of layers inside, so that each has to be called."""
+    inside = (m for m in cell.modules() if m is not cell)
+    return any(m._forward_hooks or m._forward_pre_hooks for m in inside)

@@ -220,7 +220,7 @@ class _Builder:
     def _observe_neurons(self, node: fx.Node) -> None:
         module = module_of(self._source, node)
         batch = node.meta.get("batch")
-        if batch is None or (isinstance(module, Cell) and module.populations()):
+        if batch is None or (isinstance(module, Cell) and (module.populations() or isinstance(module.emits, Values))):
             return
         if isinstance(module, Neuron | Cell):
             neuron = type(module if isinstance(module, Neuron) else getattr(module, "neuron", module)).__name__

@@ -170,13 +170,13 @@ class CellObserver(nn.Module):
     def __init__(self, cell: Cell, observers: dict[str, SynapseObserver], populations: dict[str, NeuronObserver]):
         super().__init__()
         self.cell = cell
-        self.observers = nn.ModuleDict(observers)
+        self.names, self.observers = tuple(observers), nn.ModuleList(observers.values())
         self.populations = nn.ModuleDict(populations)
         self._updates = {inside.name: inside.updates for inside in cell.populations()}
 
     def forward(self, x: Any) -> tuple[Any, tuple[SynapseRecord, ...], tuple[NeuronRecord, ...]]:
         y, _, seen = self.cell.forward_observed(x, self.cell.initial_state(x))
-        synapses = tuple(self.observers[name](seen[name]) for name in self.observers)
+        synapses = tuple(of(seen[name]) for name, of in zip(self.names, self.observers, strict=True))
         return y, synapses, tuple(self._population(name, seen[name]) for name in self.populations)
 
     def _population(self, name: str, sent: Tensor) -> NeuronRecord:

@@ -19,6 +19,7 @@ from picojoule.layers import (
     AddTime,
     Crop2d,
     Frames,
+    LastStep,
     MeanReadout,
     MembraneReadout,
     Permute,
@@ -268,7 +269,7 @@ _AVERAGE_POOLS: dict[Any, int] = {
 
 
 def _table() -> dict[Any, Rule]:
-    keep: list[Any] = [nn.Identity, nn.Flatten, nn.Unflatten, AddTime, Repeat, Frames, nn.PixelShuffle]
+    keep: list[Any] = [nn.Identity, nn.Flatten, nn.Unflatten, AddTime, Repeat, Frames, LastStep, nn.PixelShuffle]
     keep += [Permute, Reshape, Crop2d, SpikingMaxPool1d, SpikingMaxPool2d]
     keep += [nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, F.dropout, F.dropout2d]
     keep += [nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, F.max_pool1d, F.max_pool2d, F.max_pool3d]

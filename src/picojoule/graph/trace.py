@@ -7,7 +7,7 @@ from typing import Any
 from torch import fx, nn
 
 from picojoule.errors import UntraceableModel
-from picojoule.layers import AddTime, Crop2d, Permute, QuantisedReLU, Repeat, Reshape, Scale, Shift, Timewise
+from picojoule.layers import AddTime, Crop2d, LastStep, Permute, QuantisedReLU, Repeat, Reshape, Scale, Shift, Timewise
 from picojoule.neurons import Stateful
 
 
@@ -16,7 +16,7 @@ class _Tracer(fx.Tracer):
 
     def __init__(self, leaves: Sequence[type[nn.Module]] = ()):
         super().__init__()
-        own = (Timewise, AddTime, Repeat, QuantisedReLU, Permute, Reshape, Crop2d, Scale, Shift)
+        own = (Timewise, AddTime, Repeat, LastStep, QuantisedReLU, Permute, Reshape, Crop2d, Scale, Shift)
         self._leaves = (Stateful, *own, *leaves)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:

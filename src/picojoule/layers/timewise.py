@@ -41,6 +41,13 @@ class Repeat(nn.Module):
         return f"timesteps={self.timesteps}"
 
 
+class LastStep(nn.Module):
+    """The last step `[B, ...]` of `[T, B, ...]`: what is read of a recurrent network at the end of a sequence."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[-1]
+
+
 class AddTime(nn.Module):
     """Give `[B, ...]` a time axis of one step: `[1, B, ...]`."""
 

@@ -1,0 +1,178 @@
+"""The Legendre memory: a window of the past in a few numbers, and nothing to train."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from picojoule.cells.cell import Cell, Synapse, is_hooked
+from picojoule.errors import BadInput
+from picojoule.kernels.lmu import memory
+from picojoule.kernels.lmu.matrices import check_memory, discretised
+from picojoule.kinds import Kind, Values
+from picojoule.layers import BlockLowRank
+
+SCANNED = 16
+"""Steps per chunk of a scan (our choice, see docs/lmu.md)."""
+
+Map = Callable[[Tensor], Tensor]
+
+
+class LegendreMemory(Cell):
+    """`m_t = Ad m_{t-1} + Bd u_t` for each of `inputs` signals: u `[T, B, D]` in, the states `[T, B, D * q]` out.
+
+    Arguments:
+        order: q, the Legendre polynomials that describe the window.
+        theta: length of the window in steps, at least 1.
+        inputs: D, the signals that are remembered, each by a memory of its own.
+        discretisation: "zoh" (input held over the step) or "euler" (stable for long windows only).
+        learn_theta: make theta, one for all signals, trainable (as its logarithm).
+        low_rank: keep Ad as blocks of low rank (`BlockLowRank`): fewer operations, the same memory within 1e-6.
+        last: give only the last state, `[1, B, D * q]`: one product with the impulse response.
+
+    Ad and Bd are parameters that are not trained, made in float64.
+    Raises BadInput for a memory that explodes, and for a window shorter than a step.
+    Source: Voelker, Kajic and Eliasmith 2019, Legendre Memory Units, NeurIPS 32.
+    """
+
+    emits: Kind = Values()
+
+    def __init__(
+        self,
+        order: int,
+        theta: float,
+        inputs: int = 1,
+        *,
+        discretisation: str = "zoh",
+        learn_theta: bool = False,
+        low_rank: bool = False,
+        last: bool = False,
+    ):
+        super().__init__()
+        check_memory(order, theta, discretisation)
+        if inputs < 1:
+            raise BadInput(f"expected at least one signal to remember, got inputs={inputs}")
+        if learn_theta and low_rank:
+            raise BadInput("expected learn_theta or low_rank, not both: blocks of low rank are made for one theta")
+        self.order, self.inputs, self.last, self.discretisation = order, inputs, last, discretisation
+        self._theta = float(theta)
+        self.theta_log = nn.Parameter(torch.tensor(math.log(theta))) if learn_theta else None
+        ad, bd = discretised(order, theta, discretisation)
+        self.Ad = BlockLowRank(ad) if low_rank else nn.Linear(order, order, bias=False)
+        self.Bd = nn.Linear(1, order, bias=False)
+        with torch.no_grad():
+            self.Bd.weight.copy_(bd)
+            if isinstance(self.Ad, nn.Linear):
+                self.Ad.weight.copy_(ad)
+        self.Ad.requires_grad_(False)
+        self.Bd.requires_grad_(False)
+        self._kept: dict[tuple[object, ...], Tensor] = {}
+
+    @property
+    def theta(self) -> Tensor | float:
+        """The length of the window in steps."""
+        return self._theta if self.theta_log is None else torch.exp(self.theta_log)
+
+    def synapses(self) -> tuple[Synapse, ...]:
+        return *self.transition_synapses(), Synapse("Bd", self.Bd, None)
+
+    def transition_synapses(self, before: str = "") -> tuple[Synapse, ...]:
+        """Those of Ad, which is one layer or several; `before` goes in front of their names."""
+        if isinstance(self.Ad, nn.Linear):
+            return (Synapse(f"{before}Ad", self.Ad, Values()),)
+        return tuple(Synapse(f"{before}Ad.{name}", layer, Values()) for name, layer in self.Ad.parts())
+
+    def transition_operands(self, held: Tensor, before: str = "") -> dict[str, Tensor]:
+        """What entered them where the memory held `[T, B, D, q]`."""
+        if isinstance(self.Ad, nn.Linear):
+            return {f"{before}Ad": held}
+        return {f"{before}Ad.{name}": x for name, x in self.Ad.operands(held).items()}
+
+    def initial_state(self, x: Tensor) -> Tensor:
+        """An empty memory `[B, D, q]`."""
+        return x.new_zeros(x.shape[1], self.inputs, self.order)
+
+    def advance(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        if x.shape[-1] != self.inputs:
+            raise BadInput(f"expected {self.inputs} signals to remember, [T, B, {self.inputs}], got {tuple(x.shape)}")
+        if self.last and not is_hooked(self):
+            after = self._last(x, state)
+            return after.flatten(1).unsqueeze(0), after
+        states = self.states(x, state)
+        return (states[-1:] if self.last else states).flatten(2), states[-1]
+
+    def forward_observed(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        states = self.states(x, state)
+        held = torch.cat([state.unsqueeze(0), states[:-1]])
+        entered = {"Bd": x.unsqueeze(-1), **self.transition_operands(held)}
+        return (states[-1:] if self.last else states).flatten(2), states[-1], entered
+
+    def states(self, u: Tensor, state: Tensor) -> Tensor:
+        """All states `[T, B, D, q]`, in the form that is fastest: step by step if something watches the layers."""
+        if is_hooked(self):
+            step, states = self.step_function(), [state]
+            for now in u.unbind(0):
+                states.append(step(states[-1], now))
+            return torch.stack(states[1:])
+        ad, bd = self.matrices()
+        form = memory.form_for(len(u), u.shape[1], u.is_cuda)
+        if form == "fft" and not bool(state.any()):
+            return memory.by_fft(u, ad, bd)
+        if form == "loop":
+            return memory.by_loop(u, state, ad, bd)
+        return memory.by_scan(u, state, self.powers(min(SCANNED, len(u))), bd)
+
+    def step_function(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """The pure step from a state `[B, D, q]` and inputs `[B, D]` to the next state."""
+        maps: tuple[Map, Map] = (self.Ad, self.Bd)
+        if self.theta_log is not None:
+            ad, bd = self.matrices()
+            maps = partial(F.linear, weight=ad), partial(F.linear, weight=bd)
+        return lambda m, u: maps[0](m) + maps[1](u.unsqueeze(-1))
+
+    def matrices(self) -> tuple[Tensor, Tensor]:
+        """Ad `[q, q]` and Bd `[q, 1]`, differentiable in theta where it is trained."""
+        like = self.Bd.weight
+        if self.theta_log is None:
+            return (self.Ad.weight if isinstance(self.Ad, nn.Linear) else self.Ad.dense()), like
+        ad, bd = discretised(self.order, torch.exp(self.theta_log.cpu().double()), self.discretisation)
+        return ad.to(like), bd.to(like)
+
+    def powers(self, most: int) -> Tensor:
+        """The powers of Ad from 0 to `most`, `[most + 1, q, q]`."""
+        return self._kept_for("powers", most, lambda ad, bd: memory.powers_of(ad, most))
+
+    def _last(self, u: Tensor, state: Tensor) -> Tensor:
+        steps = len(u)
+        response = self._kept_for("response", steps, lambda ad, bd: memory.impulse_response(ad, bd, steps))
+        decay = self._kept_for("decay", steps, lambda ad, bd: torch.linalg.matrix_power(ad, steps))
+        return memory.last_state(u, state, response, decay)
+
+    def _kept_for(self, what: str, steps: int, make: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """What follows from the matrices alone: made once, unless theta is trained."""
+        if self.theta_log is not None:
+            return make(*self.matrices())
+        weight = self.Bd.weight
+        key = (what, steps, weight.dtype, weight.device)
+        if key not in self._kept:
+            self._kept[key] = make(*self.matrices())
+        return self._kept[key]
+
+    def extra_repr(self) -> str:
+        theta = float(torch.as_tensor(self.theta).detach())
+        return f"order={self.order}, theta={theta:.4g}, inputs={self.inputs}, discretisation={self.discretisation}"
+
+
+def feed_forward_lmu(features: int, hidden: int, memory: LegendreMemory) -> nn.Sequential:
+    """An LMU without recurrent hidden units: `h_t = tanh(W_m m_t)`, `u_t = e_x x_t`; `[T, B, F]` in, `[T, B, H]` out.
+
+    With a memory that gives only its last state it is `[1, B, H]`.
+    """
+    e_x = nn.Linear(features, memory.inputs, bias=False)
+    nn.init.ones_(e_x.weight)
+    w_m = nn.Linear(memory.inputs * memory.order, hidden)
+    nn.init.xavier_normal_(w_m.weight)
+    return nn.Sequential(e_x, memory, w_m, nn.Tanh())

@@ -1,0 +1,1 @@
+"""The Legendre Memory Unit: its matrices, its step, and its fast forms."""

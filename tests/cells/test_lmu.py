@@ -1,0 +1,223 @@
+import pytest
+import torch
+from torch import nn
+
+import picojoule as pj
+from picojoule.cells import LMU, LegendreMemory
+from picojoule.cells.lmu import CHUNK
+from picojoule.energy import QUANTITIES, count
+from picojoule.errors import BadInput
+from picojoule.graph import observe
+from picojoule.kinds import Events, Values
+from picojoule.neurons import Diffused
+
+
+def _quantiser(fineness=4.0):
+    return Diffused("identity", fineness)
+
+
+VARIANTS = {
+    "plain": lambda: {},
+    "no feedback": lambda: {"feedback": False, "bias": True},
+    "h": lambda: {"spike_h": _quantiser()},
+    "h and u": lambda: {"spike_h": _quantiser(), "spike_u": _quantiser(8)},
+    "m": lambda: {"spike_m": _quantiser(16)},
+    "all": lambda: {"spike_h": _quantiser(), "spike_u": _quantiser(8), "spike_m": _quantiser(16)},
+    "lstm": lambda: {"cell": "lstm"},
+    "gru": lambda: {"cell": "gru", "spike_h": _quantiser()},
+    "learned theta": lambda: {"memory": {"learn_theta": True}},
+    "low rank": lambda: {"memory": {"low_rank": True}},
+}
+every_variant = pytest.mark.parametrize("name", VARIANTS)
+
+
+def _cell(name="plain", inputs=1, **more) -> LMU:
+    torch.manual_seed(0)
+    settings = VARIANTS[name]() | more
+    memory = LegendreMemory(32, 64, inputs, **settings.pop("memory", {}))
+    cell = LMU(3, 5, memory, **settings).double()
+    with torch.no_grad():  # it starts with many zeros
+        for p in cell.parameters():
+            if p.requires_grad and p.dim() > 1:
+                p.add_(torch.randn_like(p) * 0.3 * p.shape[-1] ** -0.5)
+    return cell.eval()
+
+
+def _x(steps=2 * CHUNK + 5):
+    return torch.rand(steps, 4, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+def _by_hand(cell: LMU, x):
+    """The equations of a plain LMU, one sample and one number at a time where that is short."""
+    ad, bd = cell.memory.matrices()
+    h, m = torch.zeros(x.shape[1], 5).double(), torch.zeros(x.shape[1], cell.memory.inputs, 32).double()
+    for t in range(len(x)):
+        u = x[t] @ cell.e_x.weight.T
+        if cell.e_h is not None and cell.e_m is not None:
+            u = u + h @ cell.e_h.weight.T + m.flatten(1) @ cell.e_m.weight.T
+        m = torch.einsum("ij,bdj->bdi", ad, m) + torch.einsum("bd,i->bdi", u, bd[:, 0])
+        sums = cell.W_x(x[t]) + h @ cell.W_h.weight.T + m.flatten(1) @ cell.W_m.weight.T
+        h = torch.tanh(sums)
+    return h
+
+
+@pytest.mark.parametrize("name", ["plain", "no feedback", "learned theta", "low rank"])
+@pytest.mark.parametrize("inputs", [1, 2])
+def test_is_the_equations(name, inputs):
+    cell = _cell(name, inputs)
+    with torch.no_grad():
+        torch.testing.assert_close(cell(_x())[-1], _by_hand(cell, _x()), rtol=0, atol=1e-6)
+
+
+def _gradients(cell: LMU, y, weights):
+    (y * weights).sum().backward()
+    found = {name: p.grad.clone() for name, p in cell.named_parameters() if p.grad is not None}
+    cell.zero_grad()
+    return found
+
+
+@every_variant
+@pytest.mark.parametrize("inputs", [1, 2])
+@pytest.mark.parametrize("steps", [3, CHUNK, 2 * CHUNK + 5])
+def test_chunks_are_the_loop(name, inputs, steps):
+    """Outputs, the state at the end and every gradient."""
+    cell, x = _cell(name, inputs), _x(steps)
+    state = cell.initial_state(x)
+    y, after = cell.advance(x, state)
+    weights = torch.rand(y.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    found = _gradients(cell, y + after.m.mean(), weights)
+    expected, last = cell._loop(x, state)
+    other = _gradients(cell, expected + last.m.mean(), weights)
+    torch.testing.assert_close(y, expected, rtol=0, atol=1e-9)
+    torch.testing.assert_close((after.h, after.m), (last.h, last.m), rtol=0, atol=1e-9)
+    assert found.keys() == other.keys() and len(found) >= 4
+    for key in found:
+        torch.testing.assert_close(found[key], other[key], rtol=1e-7, atol=1e-9, msg=key)
+
+
+def test_forms_agree_at_the_size_of_the_benchmark():
+    torch.manual_seed(0)
+    cell = LMU(1, 212, LegendreMemory(256, 784))
+    with torch.no_grad():
+        nn.init.orthogonal_(cell.W_h.weight)
+        nn.init.normal_(cell.W_x.weight, std=0.1)
+        x = torch.rand(784, 2, 1)
+        torch.testing.assert_close(cell(x), cell._loop(x, cell.initial_state(x))[0], rtol=0, atol=1e-5)
+
+
+@every_variant
+def test_in_pieces_equals_the_whole(name):
+    cell, x = _cell(name), _x()
+    with torch.no_grad():
+        whole, _ = cell.advance(x, cell.initial_state(x))
+        state, pieces = cell.initial_state(x), []
+        for piece in x.split([1, CHUNK + 2, CHUNK + 1, 1]):
+            y, state = cell.advance(piece, state)
+            pieces.append(y)
+    torch.testing.assert_close(torch.cat(pieces), whole, rtol=0, atol=1e-9)
+
+
+@every_variant
+@pytest.mark.parametrize("last", [True, False])
+def test_observer_and_meter_agree(name, last):
+    model, x = nn.Sequential(_cell(name, last=last), nn.Linear(5, 2).double()), _x()
+    with torch.no_grad():
+        y, activity = observe(model, x, batch_dim=1)(x)
+        with pj.meter(model, batch_dim=1) as meter:
+            torch.testing.assert_close(model(x), y, rtol=0, atol=1e-9)
+            seen = count(meter.activity())
+    found = count(activity)
+    assert set(found.layers) == set(seen.layers) or name == "learned theta"
+    for layer in set(found.layers) & set(seen.layers):
+        mine, other = (c.sums[:, c.layers.index(layer)] for c in (found, seen))
+        torch.testing.assert_close(mine, other, rtol=0, atol=0, msg=layer)
+
+
+@every_variant
+def test_reports_what_entered_each_synapse(name):
+    cell, x = _cell(name), _x()
+    for grad in (True, False):  # step by step, and in chunks
+        with torch.set_grad_enabled(grad):
+            state = cell.initial_state(x)
+            h, after, entered = cell.forward_observed(x, state)
+            plain, _ = cell.advance(x, state)
+        torch.testing.assert_close(h, plain, rtol=0, atol=1e-9)
+        assert [s.name for s in cell.synapses()] == sorted(entered, key=[s.name for s in cell.synapses()].index)
+        torch.testing.assert_close(entered["W_h"][1:], h[:-1], rtol=0, atol=0)
+        ad, bd = cell.memory.matrices()
+        u = entered["memory.Bd"]
+        if "memory.Ad" in entered:
+            m = entered["memory.Ad"]
+            torch.testing.assert_close(m[1:], m[:-1] @ ad.T + u[:-1] @ bd.T, rtol=0, atol=1e-9)
+            if cell.spike_m is None:
+                torch.testing.assert_close(entered["W_m"][:-1], m[1:].flatten(2), rtol=0, atol=0)
+
+
+def test_what_is_stored_is_not_quantised_but_what_is_sent_is():
+    cell, x = _cell("all"), _x()
+    with torch.no_grad():
+        _, after, entered = cell.forward_observed(x, cell.initial_state(x))
+    kinds = {s.name: s.kind for s in cell.synapses()}
+    for name, w in (("W_h", 4), ("e_h", 4), ("memory.Bd", 8), ("W_m", 16), ("e_m", 16)):
+        assert kinds[name] == Events(1 / w, signed=True)
+        n = entered[name] * w
+        torch.testing.assert_close(n, n.round(), rtol=0, atol=1e-9)
+        assert n.abs().sum() > 0
+    assert kinds["memory.Ad"] == Values() and cell.emits == kinds["W_h"]
+    stored = after.m * 16
+    assert (stored - stored.round()).abs().max() > 0.01
+
+
+def test_coarse_to_fine_becomes_the_float_cell():
+    float_cell, x = _cell(), _x()
+    errors = []
+    for w in (1, 16, 4096):
+        cell = _cell(spike_h=_quantiser(w), spike_u=_quantiser(w), spike_m=_quantiser(w))
+        with torch.no_grad():
+            errors.append(float((cell(x) - float_cell(x)).abs().max()))
+    assert errors[0] > errors[1] > errors[2] and errors[2] < 0.01
+
+
+def test_the_bound_that_the_memory_sets():
+    """Operations per step of the benchmark: Ad m is two fifths, so quantising all else gains 2.53x at most."""
+    cell, x = LMU(1, 212, LegendreMemory(256, 784)), torch.rand(2, 1, 1)
+    counts = count(observe(nn.Sequential(cell), x, batch_dim=1)(x)[1])
+    macs = dict(zip(counts.layers, (counts.sums[QUANTITIES.index("dense_macs")] / 2).tolist(), strict=True))
+    assert {k.removeprefix("0."): v for k, v in macs.items()} == {
+        **{"e_x": 1, "W_x": 212, "e_h": 212, "e_m": 256, "memory.Ad": 65_536, "memory.Bd": 256},
+        **{"W_m": 54_272, "W_h": 44_944},
+    }
+    assert sum(macs.values()) / macs["0.memory.Ad"] == pytest.approx(2.53, abs=0.005)
+
+
+def test_parameters_and_initial_values_of_the_benchmark():
+    cell = LMU(1, 212, LegendreMemory(256, 784))
+    assert sum(p.numel() for p in cell.parameters() if not p.requires_grad) == 65_792
+    assert sum(p.numel() for p in cell.parameters() if p.requires_grad) == 102_027 - 2_130
+    assert cell.e_h is not None and cell.e_m is not None and cell.W_x.bias is None
+    assert (cell.e_x.weight == 1).all()
+    assert all(not w.weight.any() for w in (cell.e_h, cell.e_m, cell.W_x, cell.W_h))
+    assert float(cell.W_m.weight.detach().std()) == pytest.approx((2 / (212 + 256)) ** 0.5, rel=0.02)
+
+
+def test_the_variant_of_keras():
+    torch.manual_seed(0)
+    cell = LMU.as_keras(1, 212, LegendreMemory(256, 784))
+    assert cell.e_h is None and cell.e_m is None and cell.W_x.bias is not None
+    trained = sum(p.numel() for p in cell.parameters() if p.requires_grad)
+    assert trained == 1 + 212 * (1 + 212 + 256) + 212
+    torch.testing.assert_close(cell.W_h.weight @ cell.W_h.weight.T, torch.eye(212), rtol=0, atol=1e-5)
+    assert float(cell.W_m.weight.detach().abs().max()) <= (6 / (257 + 212)) ** 0.5
+
+
+def test_stays_in_float32_under_autocast():
+    cell, x = _cell().float(), _x().float()
+    with torch.autocast("cpu", torch.bfloat16):
+        y = cell(x)
+    assert y.dtype == torch.float32
+    torch.testing.assert_close(y, cell(x), rtol=0, atol=0)
+
+
+def test_an_unknown_hidden_cell():
+    with pytest.raises(BadInput, match="unknown cell 'gro'; did you mean 'gru'"):
+        LMU(1, 2, LegendreMemory(4, 9), cell="gro")
