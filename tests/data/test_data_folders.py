@@ -7,9 +7,9 @@ from picojoule import data
 from picojoule.data.find import places
 from picojoule.errors import BadInput
 
-NEEDS_FILES = [name for name in data.NAMES if name != "digits"]
+NEEDS_FILES = [name for name in data.NAMES if not name.startswith("digits")]
 FOLDER = {
-    "mnist": "MNIST/raw",
+    **dict.fromkeys(("mnist", "psmnist", "psmnist-keras", "smnist"), "MNIST/raw"),
     "fashion-mnist": "FashionMNIST/raw",
     "cifar10-fair": "cifar10",
     "tiny-imagenet": "tiny-imagenet-20.npz",

@@ -10,7 +10,8 @@ from picojoule.errors import BadInput
 
 def test_names():
     images = ("digits", "mnist", "fashion-mnist", "cifar10", "cifar10-fair", "cifar10-holdout", "tiny-imagenet")
-    assert data.NAMES == (*images, "nmnist", "nmnist-frames")
+    sequences = ("psmnist", "psmnist-keras", "smnist", "digits-sequence")
+    assert data.NAMES == (*images, "nmnist", "nmnist-frames", *sequences)
 
 
 def test_names_are_there_without_torch():

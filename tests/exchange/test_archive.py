@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from picojoule.cells import SpikingRNN, WindowMixer
+from picojoule.cells import GRU, LMU, LSTM, LegendreMemory, SpikingRNN, WindowMixer
 from picojoule.errors import BadInput
 from picojoule.exchange import archive, load, read_notes, save
 from picojoule.graph import observe
@@ -24,6 +24,7 @@ from picojoule.layers import (
     Crop2d,
     EvenRate,
     Frames,
+    LastStep,
     Latency,
     LogLatency,
     MeanReadout,
@@ -109,6 +110,8 @@ def after_events(neuron: nn.Module) -> tuple[nn.Module, ...]:
     return (AddTime(), nn.Flatten(2), nn.Linear(256, 12), Repeat(5), neuron)
 
 
+SEQUENCE = (AddTime(), nn.Flatten(2), Repeat(4))
+
 CASES: dict[str, tuple[nn.Module, ...]] = {
     "Linear": (AddTime(), nn.Flatten(2), nn.Linear(256, 5)),
     "Linear-no-bias": (AddTime(), nn.Flatten(2), nn.Linear(256, 5, bias=False)),
@@ -190,6 +193,13 @@ CASES: dict[str, tuple[nn.Module, ...]] = {
     "SpikingMaxPool1d": (EvenRate(5), nn.Flatten(3), SpikingMaxPool1d(3, 2, 1)),
     "SpikingMaxPool2d": (EvenRate(5), SpikingMaxPool2d(3, stride=(2, 1), padding=1, ceil_mode=True)),
     "SpikingRNN": (AddTime(), nn.Flatten(2), Repeat(4), SpikingRNN(256, 12, LIF(0.7, 0.5)), MeanReadout()),
+    "LSTM": (*SEQUENCE, LSTM(256, 6), MeanReadout()),
+    "GRU": (*SEQUENCE, GRU(256, 6), MeanReadout()),
+    "LegendreMemory": (*SEQUENCE, LegendreMemory(6, 9, 256, last=True)),
+    "LegendreMemory-learn": (*SEQUENCE, LegendreMemory(6, 90, 256, discretisation="euler", learn_theta=True)),
+    "LMU": (*SEQUENCE, LMU(256, 6, LegendreMemory(32, 64, 2, low_rank=True), cell="gru", bias=True)),
+    "LMU-keras": (*SEQUENCE, LMU.as_keras(256, 6, LegendreMemory(5, 9), last=True)),
+    "LastStep": (*SEQUENCE, LastStep()),
     "Timewise": (AddTime(), Timewise(nn.Linear(8, 2))),
 }
 

@@ -213,7 +213,8 @@ def test_frames_move_time_to_the_front_without_a_copy(frames):
 def test_frames_refuse_other_shapes(shape):
     with pytest.raises(BadInput) as caught:
         Frames(4)(torch.zeros(shape))
-    assert str(caught.value) == f"expected frames [B, T=4, C, H, W], got shape {shape}"
+    expected = "expected frames [B, T=4, C, H, W] or sequences [B, T=4, F], got shape"
+    assert str(caught.value) == f"{expected} {shape}"
 
 
 def over_frames(timesteps):

@@ -9,8 +9,10 @@ from picojoule.errors import BadInput
 from picojoule.networks import NETWORKS, Definition, build, check_network
 from picojoule.neurons import LIF
 
+SIZED = ("mlp-1x1", "mlp-5x128", "mlp-20x65536", "mixer-cnn-24", "mixer-rnn-4x2", "lmu-64x32", "lstm-7", "gru-65536")
 
-@pytest.mark.parametrize("name", [*NETWORKS, "mlp-1x1", "mlp-5x128", "mlp-20x65536", "mixer-cnn-24", "mixer-rnn-4x2"])
+
+@pytest.mark.parametrize("name", [*NETWORKS, *SIZED])
 def test_known_names(name):
     check_network(name)
 
@@ -32,9 +34,7 @@ def test_a_depth_or_width_out_of_bounds(name):
 def test_unknown_names(name):
     with pytest.raises(BadInput) as error:
         check_network(name)
-    vgg = "vgg11, vgg16, vgg16-4096"
-    known = f"known: mlp, small-cnn, cnn7, {vgg}, resnet18, resnet20, spiking-rnn, mixer-cnn, mixer-rnn, mlp-DxW"
-    assert str(error.value).startswith(f"unknown network {name!r}") and known in str(error.value)
+    assert str(error.value).startswith(f"unknown network {name!r}") and "20 in all" in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from picojoule.neurons import IAF, LIF
 SHAPE = (1, 8, 8)
 MIXERS = ("mixer-cnn-4x2", "mixer-rnn-4x2")
 SHALLOW = ("mlp", "small-cnn", "cnn7", "spiking-rnn", "mlp-3x40", *MIXERS)
+RECURRENT = ("lmu", "lstm", "gru")  # see test_sequence_networks.py
 DEEP = ("vgg11", "vgg16", "vgg16-4096", "resnet18", "resnet20")
 
 
@@ -33,7 +34,8 @@ def _images(batch: int = 3, shape=SHAPE) -> torch.Tensor:
 
 
 def test_no_network_is_left_out():
-    assert set(NETWORKS) == {name.removesuffix("-4x2") for name in (*SHALLOW, *DEEP)} - {"mlp-3x40"}
+    known = {name.removesuffix("-4x2") for name in (*SHALLOW, *DEEP, *RECURRENT)}
+    assert set(NETWORKS) == known - {"mlp-3x40"}
 
 
 @pytest.mark.parametrize("name", [*SHALLOW, *DEEP])

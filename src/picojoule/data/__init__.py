@@ -11,9 +11,9 @@ from picojoule.errors import unknown_name
 from picojoule.lazy import lazy
 
 if TYPE_CHECKING:
-    from picojoule.data.dataset import Dataset, Split, intensities, limited
+    from picojoule.data.dataset import Dataset, Split, intensities, limited, split_from_sequences
 
-__all__ = ["NAMES", "Dataset", "Split", "intensities", "limited", "load"]
+__all__ = ["NAMES", "Dataset", "Split", "intensities", "limited", "load", "split_from_sequences"]
 
 _READERS = {
     "digits": "digits",
@@ -25,6 +25,7 @@ _READERS = {
     "tiny-imagenet": "tiny_imagenet",
     "nmnist": "nmnist",
     "nmnist-frames": "nmnist",
+    **dict.fromkeys(("psmnist", "psmnist-keras", "smnist", "digits-sequence"), "sequences"),
 }  # each data set and the module that reads it
 
 NAMES: tuple[str, ...] = tuple(_READERS)
@@ -43,4 +44,6 @@ def load(name: str, data_dir: str | Path | None = None) -> "Dataset":
     return import_module(f"picojoule.data.{_READERS[name]}").load(name, data_dir)
 
 
-__getattr__ = lazy(__name__, {"picojoule.data.dataset": ("Dataset", "Split", "intensities", "limited")})
+__getattr__ = lazy(
+    __name__, {"picojoule.data.dataset": ("Dataset", "Split", "intensities", "limited", "split_from_sequences")}
+)

@@ -1,5 +1,6 @@
 """A data set in memory: three splits of images with labels, and what has to be said about them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -14,13 +15,13 @@ from picojoule.kinds import Kind, Values
 class Split(NamedTuple):
     """Images and their classes, in a fixed order."""
 
-    images: Tensor  # uint8 [N, C, H, W], or frames of events [N, T, C, H, W]
+    images: Tensor  # uint8 [N, C, H, W], frames of events [N, T, C, H, W], or sequences [N, T, F]
     labels: Tensor  # int64 [N]
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Real images, or recordings of events, with a fixed split.
+    """Real images, recordings of events, or sequences, with a fixed split.
 
     `classes`: labels run from 0 to classes - 1. `scale`: the pixel value that means intensity 1.0.
     `split_note`: one sentence that states the split, to be printed beside any accuracy.
@@ -41,16 +42,20 @@ class Dataset:
     inputs: Kind = Values()
 
     @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """Shape `(C, H, W)` of one image, or of one frame of a recording."""
-        channels, height, width = self.train.images.shape[-3:]
-        return channels, height, width
+    def is_sequences(self) -> bool:
+        """Whether it holds sequences `[T, F]`."""
+        return self.train.images.dim() == 3
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape `(C, H, W)` of one image, or of one frame of a recording; `(F,)` of one step of a sequence."""
+        return tuple(self.train.images.shape[-1:] if self.is_sequences else self.train.images.shape[-3:])
 
     @property
     def timesteps(self) -> int | None:
-        """How many frames T a recording has; None for images, which have no time."""
+        """How many frames T a recording has, or steps a sequence; None for images, which have no time."""
         images = self.train.images
-        return images.shape[1] if images.dim() == 5 else None
+        return None if images.dim() == 4 else images.shape[1]
 
 
 def intensities(images: Tensor, scale: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -89,7 +94,7 @@ def limited(
 
 
 def split_from_arrays(images: np.ndarray, labels: np.ndarray) -> Split:
-    """A split from uint8 images `[N, ..., C, H, W]` and labels `[N]`, as writable tensors."""
+    """A split from uint8 images `[N, ..., C, H, W]` or sequences and labels `[N]`, as writable tensors."""
     pixels = np.require(images, np.uint8, ["C", "W"])
     return Split(torch.from_numpy(pixels), torch.from_numpy(labels.astype(np.int64)))
 
@@ -100,3 +105,19 @@ def hold_out_last(split: Split, count: int) -> tuple[Split, Split]:
         Split(split.images[:-count], split.labels[:-count]),
         Split(split.images[-count:], split.labels[-count:]),
     )
+
+
+def split_from_sequences(sequences: Sequence[np.ndarray], labels: np.ndarray) -> Split:
+    """A split from uint8 sequences `[T, F]` and labels `[N]`.
+
+    Raises BadInput if they differ in length, or in the number of features.
+    """
+    lengths, widths = ({len(s) for s in sequences}, {s.shape[1] for s in sequences})
+    if len(lengths) > 1:
+        raise BadInput(
+            f"expected sequences of one length, got {min(lengths)} to {max(lengths)} steps; there is no mask, so cut "
+            "or pad them to one length"
+        )
+    if len(widths) > 1:
+        raise BadInput(f"expected sequences of as many features each, got {min(widths)} to {max(widths)}")
+    return split_from_arrays(np.stack(list(sequences)), labels)

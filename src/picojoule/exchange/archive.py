@@ -16,7 +16,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import fx, nn
 
-from picojoule.cells import SpikingRNN, WindowConvolution, WindowLSTM, WindowMixer
+from picojoule.cells import (
+    GRU,
+    LMU,
+    LSTM,
+    LegendreMemory,
+    SpikingRNN,
+    WindowConvolution,
+    WindowLSTM,
+    WindowMixer,
+)
 from picojoule.errors import BadInput
 from picojoule.files import replacing
 from picojoule.layers import (
@@ -25,6 +34,7 @@ from picojoule.layers import (
     Crop2d,
     EvenRate,
     Frames,
+    LastStep,
     Latency,
     LogLatency,
     MeanReadout,
@@ -129,8 +139,14 @@ _LAYERS: dict[type[nn.Module], tuple[str, ...]] = {
     WindowNeuron: ("analog",),
     WindowConvolution: _WINDOWS,
     WindowLSTM: _WINDOWS,
+    LegendreMemory: ("order", "inputs", "discretisation", "last"),
+    LMU: ("cell", "last"),
+    LSTM: (),
+    GRU: (),
+    LastStep: (),
     Timewise: (),
 }
+_SPIKES = ("spike_h", "spike_u", "spike_m")
 _BY_NAME = {layer.__name__: layer for layer in _LAYERS}
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "add": operator.add,
@@ -243,6 +259,16 @@ def describe_layer(layer: nn.Module, name: str) -> dict[str, Any]:
         described["neuron"] = describe_layer(layer.neuron, name)
     if isinstance(layer, WindowMixer):
         described["neuron"] = describe_layer(layer.neuron, name)
+    if isinstance(layer, LSTM | GRU):
+        arguments |= {"in_features": layer.input.in_features, "hidden": layer.recurrent.in_features}
+    if isinstance(layer, LegendreMemory):
+        arguments |= {"theta": float(layer.theta), "learn_theta": layer.theta_log is not None}
+        arguments["low_rank"] = not isinstance(layer.Ad, nn.Linear)
+    if isinstance(layer, LMU):
+        arguments |= {"features": layer.e_x.in_features, "hidden": layer.W_h.in_features}
+        arguments |= {"feedback": layer.e_h is not None, "bias": layer.W_x.bias is not None}
+        parts = {part: getattr(layer, part) for part in ("memory", *_SPIKES)}
+        described |= {part: describe_layer(m, name) for part, m in parts.items() if m is not None}
     return described
 
 
@@ -255,7 +281,7 @@ def build_layer(described: dict[str, Any]) -> nn.Module:
     if "surrogate" in described:
         shape = described["surrogate"]
         arguments["surrogate"] = surrogate(shape["name"], **shape["shape"])
-    for part in ("layer", "neuron", "activation"):
+    for part in ("layer", "neuron", "activation", "memory", *_SPIKES):
         if part in described:
             arguments[part] = build_layer(described[part])
     if kind in (Permute, Reshape):

@@ -12,7 +12,7 @@ PRECISIONS = ("fp32", "bf16", "auto")
 SAVED = ("fp32", "bf16")
 AUGMENTATIONS = ("none", "crop-flip", "rotate-shift-flip")
 OPTIMISERS = ("adam", "sgd")
-SCHEDULES = ("cosine", "one-cycle")
+SCHEDULES = ("cosine", "one-cycle", "constant")
 
 
 @dataclass(frozen=True)
@@ -21,24 +21,27 @@ class Training:
 
     Arguments:
         data: Dataset: digits (built in), mnist, fashion-mnist, cifar10, cifar10-fair, cifar10-holdout,
-            tiny-imagenet, nmnist, nmnist-frames.
+            tiny-imagenet, nmnist, nmnist-frames; sequences psmnist, psmnist-keras, smnist, and digits-sequence
+            (built in).
         data_dir: Folder of the datasets; else $PICOJOULE_DATA, else the cache folder.
         network: small-cnn, cnn7, vgg11, vgg16, vgg16-4096, resnet18, resnet20, mlp, mlp-DxW (as mlp-5x128),
-            spiking-rnn, mixer-cnn or mixer-rnn (or narrower, as mixer-cnn-24 or mixer-cnn-24x2).
+            spiking-rnn, mixer-cnn or mixer-rnn (or narrower, as mixer-cnn-24 or mixer-cnn-24x2); for sequences lmu,
+            lstm, gru, or with sizes lmu-HxQ (as lmu-64x32), lstm-H and gru-H.
         timesteps: Time steps of the spiking networks; by default 1 for trained and 16 for converted ones, 20 for
             first-spike, and as many as the data have for events.
         pool: max or avg; avg for digits and where a method of the table needs it (synops-conversion), else max.
         encoder: constant-current (first layer computed once), direct, bernoulli, latency, latency-early, latency-log,
-            or frames (data that are events); by default the method's own: latency-early for first-spike, else
-            constant-current.
-        readout: mean, spike-count, last-membrane or max-membrane; by default the method's own: max-membrane for
-            first-spike, else mean.
+            frames (data that are events) or none (sequences); by default the method's own: latency-early for
+            first-spike, else constant-current.
+        readout: mean, spike-count, last-membrane, max-membrane or last-step; by default last-step for lmu, lstm and
+            gru, else the method's own: max-membrane for first-spike, else mean.
         epochs: Passes over the training images; 60 for digits, else 10.
         start: Model file whose weights to start from, such as runs/a/runs/plain_seed-{seed}/model.safetensors, where
             {seed} stands for the seed of the run; by default weights are random.
         lr: Learning rate at the peak of the schedule.
         optimiser: adam, or sgd (Nesterov momentum 0.9).
-        lr_schedule: cosine (from lr to 0), or one-cycle (up to lr over the first 30 % of the steps, then the cosine).
+        lr_schedule: cosine (from lr to 0), one-cycle (up to lr over the first 30 % of the steps, then the cosine), or
+            constant.
         warm_up: Share of the steps of a phase in which the rate rises in a line to that of the schedule's start, which
             begins behind it.
         clip: Largest norm of the gradient of all parameters; longer ones are shortened to it.

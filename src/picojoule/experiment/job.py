@@ -14,7 +14,7 @@ from picojoule.execution import fast_precision
 from picojoule.experiment.config import Training
 from picojoule.experiment.method import Method
 from picojoule.experiment.start import digest_of, start_file
-from picojoule.networks import Definition
+from picojoule.networks import RECORDED, Definition
 
 _SAME_RESULT = ("option", "page_reuse", "recompute", "start")
 """Settings that change no number of a run; options are in the fingerprint by method, and weights by content."""
@@ -44,17 +44,20 @@ class Setting:
     def definition(self, method: Method) -> Definition:
         """The network that a method deploys. Raises BadInput if it cannot take the data."""
         t, data = self.training, self.data
-        encoder = t.encoder or ("frames" if data.timesteps else method.encoder)
-        if (encoder == "frames") != (data.timesteps is not None):
-            of = "events over time" if data.timesteps else "images"
+        recorded = ("none" if data.is_sequences else "frames") if data.timesteps else None
+        encoder = t.encoder or recorded or method.encoder
+        of = "images" if recorded is None else "sequences" if data.is_sequences else "events over time"
+        if encoder != recorded and (recorded or encoder in RECORDED):
             raise BadInput(f"{data.name} holds {of}, which --encoder {encoder} does not take; leave out --encoder")
         if data.timesteps and t.timesteps not in (None, data.timesteps):
             raise BadInput(f"{data.name} has {data.timesteps} time steps, got --timesteps {t.timesteps}; leave it out")
-        readout = t.readout or method.readout
-        wanted = Definition(t.network, data.input_shape, data.classes, 1, self.pool, encoder, readout, t.dropout)
+        wanted = Definition(t.network, data.input_shape, data.classes, 1, self.pool, encoder, dropout=t.dropout)
+        readout = t.readout or ("last-step" if wanted.recurrent else method.readout)
+        wanted = replace(wanted, readout=readout)
         found = method.definition(wanted, data.timesteps or t.timesteps)
-        if data.timesteps and found.encoder != "frames":
-            raise BadInput(f"{method.name} takes images and {data.name} holds events over time; choose another method")
+        if data.timesteps and found.encoder != recorded:
+            mend = "choose another method" if of.startswith("events") else "choose --network lmu, lstm or gru"
+            raise BadInput(f"{method.name} takes images and {data.name} holds {of}; {mend}")
         return found
 
 

@@ -37,7 +37,11 @@ def _one_cycle(done: float) -> float:
     return START + (1 - START) * done / RISE if done < RISE else _cosine((done - RISE) / (1 - RISE))
 
 
-SHARES: dict[str, Callable[[float], float]] = {"cosine": _cosine, "one-cycle": _one_cycle}
+SHARES: dict[str, Callable[[float], float]] = {
+    "cosine": _cosine,
+    "one-cycle": _one_cycle,
+    "constant": lambda done: 1.0,
+}
 """The share of the learning rate after a share of the steps of a phase."""
 
 

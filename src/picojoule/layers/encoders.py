@@ -154,20 +154,23 @@ class EvenRate(Encoder):
 
 
 class Frames(Encoder):
-    """Frames of events `[B, T, C, H, W]`, time moved to the front: `[T, B, C, H, W]`, without a copy.
+    """Recorded steps `[B, T, ...]`, such as frames of events, time moved to the front: `[T, B, ...]`, without a copy.
 
-    What goes in comes out: frames count as events if the model's input is declared as events. Each call presents
-    the frames that it is given, so the next T frames of a longer recording continue it.
+    What goes in comes out: they count as events if the model's input is declared as events. Each call presents the
+    steps that it is given, so the next T steps of a longer recording continue it.
 
-    Raises BadInput for inputs of another shape or with another number of frames.
+    Raises BadInput for inputs without time or with another number of steps.
     """
 
     def initial_state(self, x: Tensor) -> tuple[()]:
         return ()
 
     def advance(self, x: Tensor, state: tuple[()]) -> tuple[Tensor, tuple[()]]:
-        if x.dim() != 5 or x.shape[1] != self.timesteps:
-            raise BadInput(f"expected frames [B, T={self.timesteps}, C, H, W], got shape {tuple(x.shape)}")
+        if x.dim() not in (3, 5) or x.shape[1] != self.timesteps:
+            raise BadInput(
+                f"expected frames [B, T={self.timesteps}, C, H, W] or sequences [B, T={self.timesteps}, F], got shape "
+                f"{tuple(x.shape)}"
+            )
         return x.movedim(1, 0), state
 
     def extra_repr(self) -> str:

@@ -1,6 +1,6 @@
 """The dense ANN: the baseline that everything is compared with."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import nn
@@ -16,7 +16,7 @@ class ANN(Method):
     name: ClassVar[str] = "ann"
 
     def definition(self, wanted: Definition, timesteps: int | None) -> Definition:
-        return replace(wanted, timesteps=1, encoder="constant-current", readout="mean")
+        return wanted.analog(timesteps)
 
     def build(self, definition: Definition) -> Network:
         return build(definition, nn.ReLU)

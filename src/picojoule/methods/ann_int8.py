@@ -1,12 +1,13 @@
 """The ANN in 8-bit integers: what a well-engineered non-spiking deployment would run."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from picojoule.errors import BadInput
 from picojoule.experiment.method import Method
 from picojoule.graph.passes import fold_batch_norm, recompiled, replace_layers
 from picojoule.graph.ranges import largest_values
@@ -28,7 +29,9 @@ class Int8ANN(Method):
     hardware: ClassVar[str] = "horowitz-45nm-int8"
 
     def definition(self, wanted: Definition, timesteps: int | None) -> Definition:
-        return replace(wanted, timesteps=1, encoder="constant-current", readout="mean")
+        if wanted.recurrent:
+            raise BadInput(f"ann-int8 takes networks without recurrence, got {wanted.name}; choose ann or ann-sparse")
+        return wanted.analog(timesteps)
 
     def finish(self, network: Network, calibration: Sequence[Tensor], definition: Definition) -> Network:
         graph = fold_batch_norm(network.graph_module)

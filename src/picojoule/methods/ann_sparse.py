@@ -1,6 +1,6 @@
 """The same ANN on hardware that skips zero activations: the fair rival of event-driven execution."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from picojoule.experiment.method import Method
@@ -16,4 +16,4 @@ class SparseANN(Method):
     hardware: ClassVar[str] = "horowitz-45nm-fp32-skip-zeros"
 
     def definition(self, wanted: Definition, timesteps: int | None) -> Definition:
-        return replace(wanted, timesteps=1, encoder="constant-current", readout="mean")
+        return wanted.analog(timesteps)

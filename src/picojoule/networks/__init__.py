@@ -3,7 +3,16 @@
 from typing import TYPE_CHECKING
 
 from picojoule.lazy import lazy
-from picojoule.networks.definition import ENCODERS, NETWORKS, POOLINGS, READOUTS, Definition, Mixer, check_network
+from picojoule.networks.definition import (
+    ENCODERS,
+    NETWORKS,
+    POOLINGS,
+    READOUTS,
+    RECORDED,
+    Definition,
+    Mixer,
+    check_network,
+)
 
 if TYPE_CHECKING:
     from picojoule.networks.architectures import build
@@ -15,6 +24,7 @@ __all__ = [
     "NETWORKS",
     "POOLINGS",
     "READOUTS",
+    "RECORDED",
     "Activation",
     "Definition",
     "Mixer",

@@ -5,11 +5,21 @@ from collections.abc import Callable
 
 from torch import nn
 
-from picojoule.cells import SpikingRNN
+from picojoule.cells import GRU, LMU, LSTM, SpikingRNN
 from picojoule.errors import BadInput, unknown_name
-from picojoule.layers import Timewise
+from picojoule.layers import LastStep, Timewise
 from picojoule.networks.cnn7 import cnn7
-from picojoule.networks.definition import DROPOUT, ENCODERS, POOLINGS, READOUTS, Definition, check_network
+from picojoule.networks.definition import (
+    DROPOUT,
+    ENCODERS,
+    POOLINGS,
+    READOUTS,
+    RECORDED,
+    Definition,
+    check_network,
+)
+from picojoule.networks.gated import gru, lstm
+from picojoule.networks.lmu import lmu
 from picojoule.networks.mlp import deep_mlp, mlp
 from picojoule.networks.network import Network
 from picojoule.networks.parts import Activation
@@ -30,12 +40,14 @@ _BODIES: dict[str, Callable[[Definition, Activation], list[nn.Module]]] = {
     "resnet20": resnet20,
     "spiking-rnn": spiking_rnn,
 }
+_FAMILIES = {"mlp": deep_mlp, "lmu": lmu, "lstm": lstm, "gru": gru, "mixer": window_mixer}
+"""Those with sizes in their names."""
 
 
 def build(definition: Definition, activation: Activation) -> Network:
     """The network of `definition` with fresh weights from torch's global generator. Raises BadInput.
 
-    It takes images `[B, C, H, W]`; with the encoder "frames" `[B, T, C, H, W]`.
+    It takes images `[B, C, H, W]`; with the encoder "frames" `[B, T, C, H, W]`, with "none" sequences `[B, T, F]`.
     """
     d = definition
     check_network(d.name)
@@ -52,8 +64,13 @@ def build(definition: Definition, activation: Activation) -> Network:
         raise BadInput(f"expected no dropout, which only {' and '.join(DROPOUT)} have, got {d.dropout:g} for {d.name}")
     if not 0 <= d.dropout <= 1:
         raise BadInput(f"expected dropout from 0 to 1 (a share of the published rates), got {d.dropout}")
-    body = window_mixer if d.name.startswith("mixer-") else _BODIES.get(d.name, deep_mlp)
-    shape = (d.timesteps, *d.input_shape) if d.encoder == "frames" else d.input_shape
+    family = d.name.partition("-")[0]
+    if d.recurrent and d.encoder not in RECORDED:
+        raise BadInput(f"the network {d.name} reads sequences, got images; choose data over time, such as psmnist")
+    if len(d.input_shape) == 1 and not (d.recurrent or family in ("mlp", "spiking")):
+        raise BadInput(f"the network {d.name} takes images, got sequences; choose lmu, lstm, gru, mlp or spiking-rnn")
+    body = _BODIES.get(d.name) or _FAMILIES[family]
+    shape = (d.timesteps, *d.input_shape) if d.encoder in RECORDED else d.input_shape
     return Network(nn.Sequential(_named(body(d, activation))), shape, d.classes)
 
 
@@ -78,6 +95,10 @@ _SHORT_NAMES: dict[type[nn.Module], str] = {
     nn.MaxPool2d: "pool",
     nn.AvgPool2d: "pool",
     SpikingRNN: "rnn",
+    LMU: "lmu",
+    LSTM: "lstm",
+    GRU: "gru",
+    LastStep: "last",
     ResidualBlock: "block",
     MixerStages: "mixer",
 }

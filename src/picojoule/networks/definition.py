@@ -1,22 +1,36 @@
 """What a network is built from: names and numbers only, so that a configuration can hold it."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from picojoule.errors import BadInput, check_choice, unknown_name
 
+RECURRENT = {"lmu": (212, 256), "lstm": (157,), "gru": (181,)}
+"""Networks for sequences, with the sizes of the psMNIST benchmark: hidden units, and the order of the memory.
+
+The LSTM and the GRU have as many trained parameters as the LMU, within 0.3 %, for one feature and ten classes.
+"""
 NETWORKS = (
     *("mlp", "small-cnn", "cnn7", "vgg11", "vgg16", "vgg16-4096", "resnet18", "resnet20", "spiking-rnn"),
     *("mixer-cnn", "mixer-rnn"),
+    *RECURRENT,
 )
+KNOWN = [*NETWORKS, "mlp-DxW", "mixer-cnn-WxN", "mixer-rnn-WxN", "lmu-HxQ", "lstm-H", "gru-H"]
+"""All names, and the forms of those with sizes in them."""
 DROPOUT = ("vgg16", "vgg16-4096")
 POOLINGS = ("max", "avg")
-ENCODERS = ("constant-current", "direct", "bernoulli", "latency", "latency-early", "latency-log", "frames")
-READOUTS = ("mean", "spike-count", "last-membrane", "max-membrane")
+ENCODERS = ("constant-current", "direct", "bernoulli", "latency", "latency-early", "latency-log", "frames", "none")
+RECORDED = ("frames", "none")
+"""The encoders of data that have time: frames `[B, T, C, H, W]`, and sequences `[B, T, F]`, which need no code."""
+READOUTS = ("mean", "spike-count", "last-membrane", "max-membrane", "last-step")
 DEEPEST, WIDEST = 20, 65536
 """The most hidden layers, and neurons in each, of a network `mlp-DxW` (our choice)."""
 
+HIGHEST = 1024
+"""The highest order of a memory (our choice)."""
+
 _DEEP = re.compile("mlp-([0-9]+)x([0-9]+)")
+_SIZED = re.compile("(lmu)-([0-9]+)x([0-9]+)|(lstm|gru)-([0-9]+)")
 _MIXER = re.compile("mixer-(cnn|rnn)(?:-([0-9]+)(?:x([0-9]+))?)?")
 
 
@@ -42,18 +56,21 @@ class Mixer:
 
 @dataclass(frozen=True)
 class Definition:
-    """One network, analog or spiking. `input_shape` is `[C, H, W]`.
+    """One network, analog or spiking. `input_shape` is `[C, H, W]`, or `[F]` for sequences.
 
-    `name`: one of NETWORKS, or "mlp-DxW" such as "mlp-5x128": D hidden layers of W neurons without norm and bias.
+    `name`: one of NETWORKS, or "mlp-DxW" such as "mlp-5x128": D hidden layers of W neurons without norm and bias; or
+    "lmu-HxQ", "lstm-H", "gru-H" with H hidden units and a memory of order Q.
     `encoder`: "constant-current" computes the first layer once and repeats its current, "direct" repeats the
     image; "bernoulli", "latency", "latency-early" and "latency-log" turn pixels into events; "frames" takes images
-    that are events over time already, `[B, T, C, H, W]` with T = `timesteps`. `readout`: how class scores follow from
-    time. ResNets and mixers have no pooling that `pool` could choose. `dropout`: a share of the published rates, for
-    DROPOUT. `mixer`: for "mixer-cnn", "mixer-rnn", and their narrower forms of `mixer_shape`.
+    that are events over time already, `[B, T, C, H, W]` with T = `timesteps`, and "none" sequences `[B, T, F]`.
+    `readout`: how class scores follow from time. ResNets and mixers have no pooling that `pool` could choose.
+    `dropout`: a share of the published rates, for DROPOUT.
+    `mixer`: for "mixer-cnn", "mixer-rnn", and their narrower forms of `mixer_shape`.
+    `signals`: which signals of an LMU are quantised if its activation is a quantiser, of h, u and m.
     """
 
     name: str
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     classes: int
     timesteps: int = 1
     pool: str = "max"
@@ -61,14 +78,44 @@ class Definition:
     readout: str = "mean"
     dropout: float = 0.0
     mixer: Mixer = Mixer()
+    signals: str = "hum"
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether it is one of the networks for sequences."""
+        return self.name.partition("-")[0] in RECURRENT
+
+    def analog(self, timesteps: int | None) -> "Definition":
+        """The network of the ANN: it has no time, unless it is recurrent."""
+        if self.recurrent:
+            return replace(self, timesteps=timesteps or 1)
+        return replace(self, timesteps=1, encoder="constant-current", readout="mean")
 
 
 def check_network(name: str) -> None:
-    """Raise BadInput unless `name` is one of NETWORKS, "mlp-DxW" within DEEPEST and WIDEST, or a mixer's."""
+    """Raise BadInput unless `name` is one of NETWORKS, or one with sizes that are within bounds."""
     if name.startswith("mixer-"):
         mixer_shape(name)
-    elif name not in NETWORKS:
+    elif name not in NETWORKS and not _SIZED.fullmatch(name):
         depth_and_width(name)
+    elif name not in NETWORKS:
+        recurrent_sizes(name)
+
+
+def recurrent_sizes(name: str) -> tuple[int, ...]:
+    """The hidden units, and the order of the memory, of one of RECURRENT or of a name such as "lmu-64x32".
+
+    Raises BadInput for sizes out of bounds.
+    """
+    family, _, sizes = name.partition("-")
+    if not sizes:
+        return RECURRENT[family]
+    given = sizes.split("x")
+    if not all(_within(size, most) for size, most in zip(given, (WIDEST, HIGHEST), strict=False)):
+        form = "lmu-HxQ" if family == "lmu" else f"{family}-H"
+        order = f" and an order Q from 1 to {HIGHEST}" if family == "lmu" else ""
+        raise BadInput(f"expected a network {form} with 1 to {WIDEST} hidden units H{order}, got {name!r}")
+    return tuple(map(int, given))
 
 
 def mixer_shape(name: str) -> tuple[str, int, tuple[int, ...]]:
@@ -79,7 +126,7 @@ def mixer_shape(name: str) -> tuple[str, int, tuple[int, ...]]:
     """
     match = _MIXER.fullmatch(name)
     if match is None:
-        raise unknown_name("network", name, [*NETWORKS, "mlp-DxW"])
+        raise unknown_name("network", name, KNOWN)
     cell, width, blocks = match.group(1), match.group(2) or "48", match.group(3) or "2"
     if not (_within(width, WIDEST) and _within(blocks, DEEPEST)):
         raise BadInput(
@@ -94,7 +141,7 @@ def depth_and_width(name: str) -> tuple[int, int]:
     """The hidden layers and the neurons in each that a name "mlp-DxW" asks for. Raises BadInput."""
     match = _DEEP.fullmatch(name)
     if match is None:
-        raise unknown_name("network", name, [*NETWORKS, "mlp-DxW"])
+        raise unknown_name("network", name, KNOWN)
     depth, width = match.groups()
     if not (_within(depth, DEEPEST) and _within(width, WIDEST)):
         raise BadInput(

@@ -1,6 +1,7 @@
 """What several networks share: weight layers with their norm, the start and the end of every network."""
 
 from collections.abc import Callable
+from math import prod
 
 from torch import nn
 
@@ -9,6 +10,7 @@ from picojoule.layers import (
     AddTime,
     Bernoulli,
     Frames,
+    LastStep,
     Latency,
     LogLatency,
     MeanReadout,
@@ -28,6 +30,7 @@ _EVENTS: dict[str, Callable[[int], nn.Module]] = {
     "latency-early": lambda timesteps: Latency(timesteps, floor=0.1, span=0.5),
     "latency-log": LogLatency,
     "frames": Frames,
+    "none": Frames,
 }
 
 
@@ -43,8 +46,8 @@ def dense(features: int, out: int) -> list[nn.Module]:
 
 
 def features_of(d: Definition) -> int:
-    """Pixels times channels of one image."""
-    return d.input_shape[0] * d.input_shape[1] * d.input_shape[2]
+    """Pixels times channels of one image, or the features of one step."""
+    return prod(d.input_shape)
 
 
 def pooled(size: int, times: int) -> int:
@@ -72,6 +75,8 @@ def over_time(d: Definition) -> list[nn.Module]:
 def readout(d: Definition, features: int, activation: Activation, bias: bool = True) -> list[nn.Module]:
     """The last weight layer, and how class scores follow from its output over time."""
     last = nn.Linear(features, d.classes, bias)
+    if d.readout == "last-step":
+        return [LastStep(), last]
     if d.readout == "spike-count":
         return [last, activation(), SpikeCount()]
     if d.readout == "mean":
