@@ -21,7 +21,7 @@ from picojoule.report import read_records, text_table
 SMALL = Definition("mixer-cnn-4x2", (1, 8, 8), 10)
 
 
-def built(wanted: Definition = SMALL, **options: str) -> Network:
+def built(wanted: Definition = SMALL, options: dict[str, str] | None = None) -> Network:
     method = make("one-step", None, options)
     torch.manual_seed(0)
     return method.build(method.definition(wanted, None)).eval()
@@ -33,18 +33,18 @@ def neurons(network: Network) -> list[WindowNeuron]:
 
 def test_options_reach_the_cells():
     options = {"projection": "mean", "stitch": "any", "coding": "threshold", "overlap": "off"}
-    cells = [m for m in built(**options).modules() if isinstance(m, Cell)]
+    cells = [m for m in built(options=options).modules() if isinstance(m, Cell)]
     shown = "projection=mean, stitch=any, encoder=threshold"
     assert len(cells) == 6 and all(shown in repr(cell) for cell in cells)
     assert all("window=4" in repr(cell) or "size=8" not in repr(cell) for cell in cells)
-    assert {m.passes for m in built(windows="1").modules() if isinstance(m, Cell)} == {1}
-    assert not any(isinstance(m, Cell) for m in built(mixer="off").modules())
+    assert {m.passes for m in built(options={"windows": "1"}).modules() if isinstance(m, Cell)} == {1}
+    assert not any(isinstance(m, Cell) for m in built(options={"mixer": "off"}).modules())
 
 
 def test_options_reach_the_neurons():
     assert all(not n.analog and (n.decay, n.threshold) == (0.4, 0.5) for n in neurons(built()))
-    assert all(n.analog for n in neurons(built(relu_twin="on")))
-    learned = neurons(built(learn_threshold="on", learn_decay="on", threshold="0.7"))
+    assert all(n.analog for n in neurons(built(options={"relu_twin": "on"})))
+    learned = neurons(built(options={"learn_threshold": "on", "learn_decay": "on", "threshold": "0.7"}))
     assert len(learned) == 12 and all(n.threshold_root is not None and n.decay_logit is not None for n in learned)
     torch.testing.assert_close(torch.as_tensor(learned[0].threshold).detach(), torch.tensor(0.7))
 
@@ -54,7 +54,13 @@ def test_other_networks_get_neurons_with_the_same_constants():
     found = [m for m in network.modules() if isinstance(m, LIF)]
     assert len(found) == 3 and all((n.decay, n.threshold) == (0.4, 0.5) for n in found)
     assert network.timesteps == network.sequential_depth == 1
-    assert any(isinstance(m, nn.ReLU) for m in built(Definition("small-cnn", (1, 8, 8), 10), relu_twin="on").modules())
+    assert any(
+        isinstance(m, nn.ReLU) for m in built(Definition("small-cnn", (1, 8, 8), 10), {"relu_twin": "on"}).modules()
+    )
+
+
+def test_training_goes_on_beside_silent_mixers():
+    assert not make("one-step").silence_ends and make("plain").silence_ends
 
 
 def test_labels_are_smoothed():
@@ -70,15 +76,14 @@ def test_the_depth_is_every_window_pass(name, depth):
     wanted = Definition(name, (1, 32, 32), 10)
     assert built(wanted).sequential_depth == depth
     assert built(wanted).with_timesteps(4).sequential_depth == 4 * depth
-    assert built(wanted, windows="1").sequential_depth == 1 == built(wanted, mixer="off").sequential_depth
+    assert built(wanted, {"windows": "1"}).sequential_depth == 1 == built(wanted, {"mixer": "off"}).sequential_depth
 
 
 def test_mixers_with_mlps_are_hybrid():
     x = torch.rand(2, 1, 8, 8)
     assert is_hybrid(observe(built(), x).sites)
-    assert not is_hybrid(observe(built(mixer="off"), x).sites) and not is_hybrid(
-        observe(built(relu_twin="on"), x).sites
-    )
+    for switch in ({"mixer": "off"}, {"relu_twin": "on"}):
+        assert not is_hybrid(observe(built(options=switch), x).sites)
     assert not is_hybrid(observe(built(Definition("small-cnn", (1, 8, 8), 10, pool="avg")), x).sites)
 
 
@@ -94,18 +99,7 @@ def test_an_ablation_changes_one_thing_at_a_time():
 
 def test_an_ablation_is_one_table(tmp_path, capsys):
     lists = ["--option.mixer", "on,off", "--option.relu_twin=off,on"]
-    training = [
-        "--network",
-        "mixer-cnn-2x1",
-        "--epochs",
-        "1",
-        "--limit-train",
-        "64",
-        "--warm-up",
-        "0.1",
-        "--clip",
-        "20",
-    ]
+    training = "--network=mixer-cnn-2x1 --epochs=1 --limit-train=64 --warm-up=0.1 --clip=20".split()
     with pytest.raises(SystemExit) as left:
         main(["train", "one-step", *training, *lists, "--out", str(tmp_path), "--json"])
     torch.use_deterministic_algorithms(False)

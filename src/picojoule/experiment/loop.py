@@ -213,7 +213,7 @@ class Trainer:
         silent = [h.name for h in report.health if h.silent_fraction == 1]
         if silent:
             row["collapsed"] = 1.0
-        fallen = bool(silent) and self._was_alive()
+        fallen = bool(silent) and self._was_alive() and self._method.silence_ends
         if fallen and "collapsed" not in self._history[-1]:
             self._warn(f"{', '.join(silent)} fell silent in epoch {progress.epoch + 1}")
         self._history.append(row)
@@ -245,7 +245,7 @@ class Trainer:
     def _has_collapsed(self, phase: int) -> bool:
         """Whether a network that was alive had a silent layer through the last epochs, all of this phase."""
         last = [row for row in self._history[-PATIENCE:] if row["phase"] == phase and "collapsed" in row]
-        return len(last) == PATIENCE and self._was_alive()
+        return len(last) == PATIENCE and self._was_alive() and self._method.silence_ends
 
     def _was_alive(self) -> bool:
         """Whether there was an epoch without a silent layer."""

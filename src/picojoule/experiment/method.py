@@ -57,6 +57,7 @@ class Method:
         observes: whether the loss reads the activity.
         pool: the pooling it needs, or None.
         encoder, readout: what its networks have unless the user asks for others.
+        silence_ends: whether a phase ends early, and an epoch is not kept, because a whole layer is silent.
         listed: options that take a comma list of values, for an ablation.
     """
 
@@ -68,6 +69,7 @@ class Method:
     pool: ClassVar[str | None] = None
     encoder: ClassVar[str] = "constant-current"
     readout: ClassVar[str] = "mean"
+    silence_ends: ClassVar[bool] = True
     listed: ClassVar[tuple[str, ...]] = ()
 
     @classmethod

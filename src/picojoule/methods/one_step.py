@@ -31,6 +31,7 @@ class OneStep(Method):
         "Yao, Wu, Chen, Zhang 2023, Training a General Spiking Neural Network with Improved Efficiency and Minimum "
         "Latency, ACML 2023, PMLR 222, arXiv 2401.10843",
     )
+    silence_ends: ClassVar[bool] = False  # a mixer's stream and MLPs go on, and its last stage starts almost silent
     listed: ClassVar[tuple[str, ...]] = (
         *("projection", "windows", "stitch", "coding", "overlap", "mixer", "relu_twin"),
         *("learn_threshold", "learn_decay", "decay", "threshold", "label_smoothing"),
