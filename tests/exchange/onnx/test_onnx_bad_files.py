@@ -12,7 +12,7 @@ from onnx_files import model, onnx
 
 from picojoule.errors import BadInput
 from picojoule.exchange.door import open_model
-from picojoule.exchange.onnx import load_onnx
+from picojoule.exchange.onnx import build, load_onnx
 
 LINEAR = {"w": np.ones((192, 4), np.float32)}
 FLAT = ("Flatten", ["x"], "f", {})
@@ -89,6 +89,16 @@ def test_a_file_of_more_than_two_gigabytes(tmp_path, monkeypatch):
 )
 def test_nodes_that_cannot_be_read(tmp_path, nodes, weights, parts):
     refused(tmp_path, model(nodes, weights), *parts)
+
+
+@pytest.mark.parametrize("fault", ["_made", "_input", "apply"])
+def test_a_fault_of_the_reader_is_not_blamed_on_the_file(tmp_path, monkeypatch, fault):
+    def faulty(*_):
+        raise TypeError("zip() argument 2 is longer")
+
+    monkeypatch.setattr(build, fault, faulty)
+    said = "is damaged, or holds what this reader does not expect (TypeError: zip() argument 2 is longer); report it if"
+    refused(tmp_path, model([FLAT], output="f"), said)
 
 
 def test_open_axes_and_several_inputs_or_outputs(tmp_path):

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from onnx_files import by_onnxruntime, model
+from onnx_files import by_onnxruntime, model, onnx
 
 from picojoule.exchange import load, save
 from picojoule.exchange.onnx import load_onnx
@@ -259,6 +259,20 @@ def test_equals_onnxruntime(case, tmp_path):
     assert y.shape == (len(x), network.classes)
     save(network, tmp_path / "model.safetensors")
     torch.testing.assert_close(load(tmp_path / "model.safetensors")(x), y, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_names_of_nodes_may_be_left_out(case, tmp_path):
+    named, nameless = tmp_path / "named.onnx", tmp_path / "nameless.onnx"
+    named.write_bytes(CASES[case])
+    file = onnx.ModelProto.FromString(CASES[case])
+    for node in file.graph.node:
+        node.name = ""
+    nameless.write_bytes(file.SerializeToString())
+    expected, network = load_onnx(named), load_onnx(nameless)
+    x = torch.randn((2, *network.input_shape), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(network(x), expected(x), rtol=0, atol=0)
 
 
 def test_channels_last_become_channels_first(tmp_path):

@@ -127,9 +127,9 @@ def identifier(name: str, root: nn.Module) -> str:
 
 
 def readable(name: str, op: str) -> str:
-    """The name of a layer from a node's path: `/layer1/layer1.0/conv1/Conv` becomes `layer1.0.conv1`."""
+    """The name of a layer from a node's path: `/layer1/layer1.0/conv1/Conv` becomes `layer1.0.conv1`, no name none."""
     parts = [part for part in name.split("/") if part]
     if len(parts) > 1 and parts[-1] == op:
         parts.pop()
-    kept = [a for a, b in zip(parts, [*parts[1:], ""], strict=True) if not b.startswith(a + ".")]
+    kept = [a for a, b in zip(parts, [*parts, ""][1:], strict=True) if not b.startswith(a + ".")]
     return ".".join(kept)

@@ -10,7 +10,7 @@ from torch import fx, nn
 from picojoule.errors import BadInput
 from picojoule.exchange.onnx.assembly import Assembly, readable
 from picojoule.exchange.onnx.constants import fold
-from picojoule.exchange.onnx.files import OnnxFile, one_line, printable, read_file, to_array
+from picojoule.exchange.onnx.files import OnnxFile, printable, read_file, to_array, unexpected
 from picojoule.exchange.onnx.operators import apply, is_constant
 from picojoule.exchange.onnx.step import Activation, Step, Value
 from picojoule.layers import Permute
@@ -33,7 +33,7 @@ def load_onnx(path: Path) -> Network:
     except BadInput as error:
         raise BadInput(f"{path.name}: {printable(error)}") from None
     except Exception as error:  # a file from anywhere can be wrong in any way
-        raise BadInput(f"{path.name} is no intact ONNX model: {one_line(error)}") from error
+        raise BadInput(f"{path.name} {unexpected(error)}") from error
 
 
 def _build(file: OnnxFile) -> Network:
@@ -70,7 +70,7 @@ def _made(step: Step, net: Assembly) -> Value:
     except BadInput:
         raise
     except Exception as error:  # a node can hold numbers that make no sense together
-        raise step.bad(f"cannot be read: {one_line(error)}") from error
+        raise step.bad(unexpected(error)) from error
     if not any(np.may_share_memory(constant, v) for v in step.inputs if isinstance(v, np.ndarray)):
         net.afford(step, constant.nbytes)
     return constant

@@ -83,6 +83,14 @@ def one_line(error: BaseException) -> str:
     return "".join(c if c.isprintable() else "?" for c in first).rstrip(". ")
 
 
+def unexpected(error: BaseException) -> str:
+    """What a file or node does that ends in an error which no check foresaw; the file may be right."""
+    return (
+        f"is damaged, or holds what this reader does not expect ({type(error).__name__}: {one_line(error)}); report it "
+        "if onnx.checker finds no fault"
+    )
+
+
 def printable(error: BaseException) -> str:
     """An error's text, without the line breaks and control characters that names in a file can have."""
     return "".join(c if c.isprintable() else "?" for c in str(error))
