@@ -14,18 +14,21 @@ from picojoule.conversion.order import pool_behind_activation
 from picojoule.conversion.parts import ADAPTIVE_MAXIMA, AVERAGES, LEAKY, MAXIMA, MOVES, NORMS, RECTIFIERS, is_synaptic
 from picojoule.conversion.populations import with_populations
 from picojoule.errors import BadInput
+from picojoule.graph.linear import plain_layer
 from picojoule.graph.modules import module_graph
 from picojoule.graph.passes import bypass, copied, recompiled, replace_layer
-from picojoule.graph.shapes import infer_shapes
+from picojoule.graph.shapes import evaluating, infer_shapes
 from picojoule.graph.trace import module_of, trace
 from picojoule.layers import AddTime, MeanReadout, Repeat, Scale, Shift, Timewise
 
 _DROPPED = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
 _KNOWN = (*RECTIFIERS, *LEAKY, *ADAPTIVE_MAXIMA, *AVERAGES, *MAXIMA, *MOVES, *NORMS, Scale, Shift)
+CLOSE = 1e-3
+"""How far scores may be off the model's, as a share of the largest: passes compute in float32 (our choice)."""
 _ADVICE = "train the network with ReLU in its place, which spikes can stand for"
 
 
-def analog_graph(model: nn.Module, example: Tensor, options: ECCOptions) -> fx.GraphModule:
+def analog_graph(model: nn.Module, images: Tensor, options: ECCOptions) -> fx.GraphModule:
     """A copy of `model` for `[B, ...]` whose scores are the same up to rounding, made of what can spike.
 
     `model` takes images, or is one of picojoule's analog networks over time. Batch norms are part of weights and
@@ -33,9 +36,15 @@ def analog_graph(model: nn.Module, example: Tensor, options: ECCOptions) -> fx.G
     that enter synapses without an activation, are two rectified populations; average pools have populations of
     their own unless they pass fractions on. Every rectifier that is left becomes neurons.
 
-    Raises BadInput for what cannot spike, with its name, its type and what to do.
+    Weights that a parametrisation, a mask or a hook computes at every call, such as weight norm, are plain weights.
+
+    Raises BadInput for what cannot spike, with its name, its type and what to do, and where the scores of `images`
+    are not the model's.
     """
-    graph = without_time(model, example)
+    example = images[:1]
+    with evaluating(model):
+        expected = model(images)  # and hooks put weights where they are read
+    graph, endings = without_time(model, example)
     _refuse(graph)
     infer_shapes(recompiled(graph), example, 0)
     _fix_adaptive_pools(graph)
@@ -46,19 +55,22 @@ def analog_graph(model: nn.Module, example: Tensor, options: ECCOptions) -> fx.G
     push_scales_backward(graph)
     infer_shapes(recompiled(graph), example, 0)
     with_populations(graph, options)
-    return recompiled(graph)
+    recompiled(graph)
+    if options.bn_epsilon is None:  # another epsilon is asked for to see other scores
+        _compare(nn.Sequential(graph, *endings)(images), expected, type(model).__name__)
+    return graph
 
 
-def without_time(model: nn.Module, example: Tensor) -> fx.GraphModule:
+def without_time(model: nn.Module, example: Tensor) -> tuple[fx.GraphModule, list[nn.Module]]:
     """A copy of an analog `model` for `[B, ...]` in evaluation mode: no time axis, every call with a layer of its own.
 
-    Dropout and a final softmax are gone. `model` takes images, or is one of picojoule's analog networks over time.
+    Dropout and a final softmax are gone; the latter is handed back. `model` takes images, or is one of picojoule's
+    analog networks over time.
     """
     graph = copied(_traced(model, example))
     _strip_time(graph)
     _one_module_per_call(graph)
-    _drop(graph)
-    return graph
+    return graph, _drop(graph)
 
 
 def _traced(model: nn.Module, example: Tensor) -> fx.GraphModule:
@@ -84,27 +96,48 @@ def _strip_time(graph: fx.GraphModule) -> None:
 
 
 def _one_module_per_call(graph: fx.GraphModule) -> None:
-    """Give every call a module and parameters of its own, so that each place has its own scale."""
-    seen: set[int] = set()
-    for node in graph.graph.nodes:
-        module = module_of(graph, node)
-        if module is None:
-            continue
-        held = {id(module), *map(id, module.parameters())}
-        if held & seen:
+    """Give every call a module and plain weights of its own, so that each place has its own scale; and no hooks."""
+    taken: set[str] = set()
+    for node in graph.graph.find_nodes(op="call_module"):
+        name = str(node.target)
+        if name in taken:
             name = node.name if not hasattr(graph, node.name) else f"{node.name}_call"
-            graph.add_submodule(name, copy.deepcopy(module))
-            node.target = name
-        seen |= held
+        taken.add(name)
+        module = module_of(graph, node)
+        graph.add_submodule(name, _plain(module) if is_synaptic(module) else copy.deepcopy(module))  # pyright: ignore
+        node.target = name
+    for module in graph.modules():
+        module._forward_pre_hooks.clear()
+        module._forward_hooks.clear()
 
 
-def _drop(graph: fx.GraphModule) -> None:
-    """Take out dropout, identities and the softmax of the scores."""
+def _plain(module: Any) -> nn.Module:
+    layer = plain_layer(module)
+    layer.weight = nn.Parameter(module.weight.detach().clone())
+    layer.bias = None if module.bias is None else nn.Parameter(module.bias.detach().clone())
+    return layer
+
+
+def _drop(graph: fx.GraphModule) -> list[nn.Module]:
+    """Take out dropout, identities and the softmax of the scores; gives the latter."""
+    endings: list[nn.Module] = []
     for node in reversed(list(graph.graph.nodes)):
         module = module_of(graph, node)
-        final = all(user.op == "output" for user in node.users)
-        if isinstance(module, _DROPPED) or (isinstance(module, nn.Softmax | nn.LogSoftmax) and final):
+        if isinstance(module, nn.Softmax | nn.LogSoftmax) and all(user.op == "output" for user in node.users):
+            endings.insert(0, module)
             bypass(graph, node)
+        elif isinstance(module, _DROPPED):
+            bypass(graph, node)
+    return endings
+
+
+def _compare(scores: Tensor, expected: Tensor, name: str) -> None:
+    error, largest = (float(x.abs().max()) for x in (scores - expected, expected))
+    if error > max(CLOSE, 10 * torch.finfo(scores.dtype).eps) * largest:
+        raise BadInput(
+            f"the layers of {name} make other scores than it does, by up to {error:.3g} where the largest is "
+            f"{largest:.3g}: something beside the layers acts on what they compute; remove hooks and wrappers"
+        )
 
 
 def _refuse(graph: fx.GraphModule) -> None:

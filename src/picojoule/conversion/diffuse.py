@@ -44,7 +44,7 @@ def quantise(
         if not isinstance(model, Network):
             raise BadInput(f"expected example=, one batch of inputs [B, ...] of {type(model).__name__}, got none")
         example = _example(model)
-    graph = recompiled(without_time(model, example))
+    graph = recompiled(without_time(model, example)[0])
     spiking = [m for m in graph.modules() if isinstance(m, Stateful)]
     if spiking:
         raise BadInput(f"expected an analog network to quantise, got one with {type(spiking[0]).__name__} in it")

@@ -72,7 +72,7 @@ def convert(
     example = batches[0][:1]
     with torch.no_grad():
         classes = _classes(model, batches[0])
-        ann = analog_graph(model, example, options)
+        ann = analog_graph(model, batches[0], options)
         infer_shapes(ann, example, 0)
         ended = with_ends(ann, options)
         infer_shapes(ended, example, 0)

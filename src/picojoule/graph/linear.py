@@ -131,11 +131,16 @@ def with_ones(layer: nn.Module) -> Callable[..., Tensor]:
 
 
 def _plain(layer: nn.Module) -> nn.Module:
-    kind: Any = linear_class(layer)
-    settings = {k: getattr(layer, k) for k in signature(kind).parameters if k != "bias" and hasattr(layer, k)}
-    plain = kind(**settings, bias=False, device="meta")
+    plain = plain_layer(layer)
     plain.weight = nn.Parameter(torch.ones(plain.weight.shape, dtype=torch.float64), requires_grad=False)
     return plain
+
+
+def plain_layer(layer: nn.Module) -> Any:
+    """A layer of torch with the settings of a linear `layer`, without a bias; its weight holds no numbers yet."""
+    kind: Any = linear_class(layer)
+    settings = {k: getattr(layer, k) for k in signature(kind).parameters if k != "bias" and hasattr(layer, k)}
+    return kind(**settings, bias=False, device="meta").train(layer.training)
 
 
 def _function(node: fx.Node) -> Linear | None:
