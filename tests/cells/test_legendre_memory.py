@@ -36,7 +36,7 @@ def _memory(order=32, theta=64, **settings):
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-@pytest.mark.parametrize("steps, batch", [(3, 3), (40, 3), (40, 64)])
+@pytest.mark.parametrize("steps, batch", [(3, 3), (70, 3), (70, 8), (70, 65)])
 def test_is_the_loop(name, steps, batch):
     settings = dict(VARIANTS[name])
     if name == "euler":

@@ -57,6 +57,11 @@ def test_guide(monkeypatch: pytest.MonkeyPatch):
     assert terms["busiest-neuron"].item() == 0.5 * method.penalty(activity).item() > 0
 
 
+def test_lmu(monkeypatch: pytest.MonkeyPatch):
+    found = run("lmu.md", (ROOT / "docs/lmu.md").read_text(), monkeypatch)
+    assert found["h"].shape == (24, 5, 20) and found["last"].shape == (1, 5, 20)
+
+
 def test_the_declaration_in_the_guide_measures(monkeypatch: pytest.MonkeyPatch):
     found = run("guide.md", (ROOT / "docs/guide.md").read_text(), monkeypatch)
     declared = found["PICOJOULE"]

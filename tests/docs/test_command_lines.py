@@ -16,13 +16,15 @@ from picojoule.kinds import Events, Values
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "recipes").glob("*.toml"))
-DOCUMENTS = [ROOT / "README.md", ROOT / "docs/guide.md", *sorted(ROOT.glob("docs/methods/*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "docs/guide.md", ROOT / "docs/lmu.md", *sorted(ROOT.glob("docs/methods/*.md"))]
 SHAPES = {
     "digits": (1, 8, 8),
     "mnist": (1, 28, 28),
     "fashion-mnist": (1, 28, 28),
     "nmnist": (20, 2, 34, 34),
     "nmnist-frames": (2, 34, 34),
+    "psmnist": (784, 1),
+    "digits-sequence": (64, 1),
 }
 
 

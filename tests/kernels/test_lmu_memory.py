@@ -59,5 +59,9 @@ def test_gradients_are_those_of_the_loop(name):
     torch.testing.assert_close(grad, expected, rtol=0, atol=1e-12)
 
 
-def test_one_step_is_a_loop():
-    assert form_for(1, 1, False) == "loop" and form_for(784, 1, False) == "scan"
+@pytest.mark.parametrize(
+    "steps, batch, from_rest, form",
+    [(1, 1, True, "loop"), (784, 1, False, "scan"), (784, 32, True, "fft"), (784, 32, False, "loop")],
+)
+def test_the_form_that_is_chosen(steps, batch, from_rest, form):
+    assert form_for(steps, batch, from_rest) == form

@@ -15,7 +15,7 @@ from picojoule.kernels.lmu.matrices import check_memory, discretised
 from picojoule.kinds import Kind, Values
 from picojoule.layers import BlockLowRank
 
-SCANNED = 16
+SCANNED = 8
 """Steps per chunk of a scan (our choice, see docs/lmu.md)."""
 
 Map = Callable[[Tensor], Tensor]
@@ -118,12 +118,12 @@ class LegendreMemory(Cell):
                 states.append(step(states[-1], now))
             return torch.stack(states[1:])
         ad, bd = self.matrices()
-        form = memory.form_for(len(u), u.shape[1], u.is_cuda)
-        if form == "fft" and not bool(state.any()):
+        form = memory.form_for(len(u), u.shape[1], not bool(state.any()))
+        if form == "fft":
             return memory.by_fft(u, ad, bd)
         if form == "loop":
             return memory.by_loop(u, state, ad, bd)
-        return memory.by_scan(u, state, self.powers(min(SCANNED, len(u))), bd)
+        return memory.by_scan(u, state, self.powers(SCANNED), bd)
 
     def step_function(self) -> Callable[[Tensor, Tensor], Tensor]:
         """The pure step from a state `[B, D, q]` and inputs `[B, D]` to the next state."""

@@ -10,6 +10,7 @@ from picojoule.files import write_text
 from picojoule.report.benchmark import benchmark_table
 from picojoule.report.columns import PARETO_MARK, PARETO_NOTE, Column, table_columns
 from picojoule.report.conversions import conversion_columns
+from picojoule.report.lmu import lmu_table
 from picojoule.report.load import Record, read_records
 from picojoule.report.matched import matched_columns
 from picojoule.report.peers import peers_table
@@ -86,6 +87,8 @@ def _table_of(path: str, root: str | Path) -> str:
         return peers_table(records)
     if part and (not lines or (records and all(r.get("benchmark") == "speed" for r in records))):
         return speed_table(records, part)
+    if records and all(r.get("benchmark") == "lmu" for r in records):
+        return lmu_table(records)
     if records and all("benchmark" in r for r in records):
         return benchmark_table(records)
     if records and all("conversion" in r for r in records):

@@ -65,8 +65,13 @@ def by_fft(u: Tensor, ad: Tensor, bd: Tensor) -> Tensor:
     return torch.fft.irfft(response * torch.fft.rfft(u, size, dim=0).unsqueeze(-1), size, dim=0)[:steps]
 
 
-def form_for(steps: int, batch: int, on_gpu: bool) -> str:
-    """Which form finds all states fastest: "loop", "scan" or "fft" (times: docs/lmu.md)."""
-    if on_gpu:
-        return "loop" if steps < 8 else "scan"
-    return "loop" if steps < 8 or batch > 32 else "scan"
+def form_for(steps: int, batch: int, from_rest: bool) -> str:
+    """Which form finds all states fastest on a CPU: "loop", "scan" or "fft" (recorded times: docs/lmu.md).
+
+    A loop's small products waste a processor that has few samples to work on; for many they are as fast as any.
+    """
+    if steps < 64 or batch > 64:
+        return "loop"
+    if batch < 4:
+        return "scan"
+    return "fft" if from_rest else "loop"
