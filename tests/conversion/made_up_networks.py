@@ -42,6 +42,19 @@ class ConcatNet(nn.Module):
         return self.head(self.relu(self.c(both)))
 
 
+class ClippedNet(nn.Module):
+    """A clipped activation, far above whose ceiling its currents go, added to another in front of synapses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(3, 6, 1)
+        self.clip, self.relu, self.c = nn.Hardtanh(0, 0.2), nn.ReLU(), nn.Conv2d(6, 6, 3, padding=1)
+        self.head = nn.Sequential(*head(6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.relu(self.c(self.clip(self.a(x)) + self.relu(self.b(x)))))
+
+
 class SharedNet(nn.Module):
     """One activation and one convolution, used twice."""
 
@@ -92,6 +105,7 @@ NETWORKS = {
     ),
     "residual": ResidualNet,
     "concat": ConcatNet,
+    "clipped": ClippedNet,
     "shared": SharedNet,
     "dense": DenseNet,
     "depthwise": lambda: nn.Sequential(

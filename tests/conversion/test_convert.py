@@ -40,7 +40,7 @@ def test_the_analog_and_the_normalised_graph_have_the_scores_of_the_ann(name):
     for options in (MAX, ECCOptions(normalisation="max", per_channel=True, pooling="pass")):
         made = convert(network, x, options=options)
         with torch.no_grad():
-            for graph in (made.ann, made.scaled):
+            for graph in (made.ann, made.scaled) if name != "clipped" else (made.ann,):
                 assert (graph(x) - exact).abs().max() < 2e-5 * exact.abs().max()
 
 
@@ -69,7 +69,7 @@ def test_every_rectifier_is_replaced_and_no_synapse_but_the_first_multiplies(nam
     constant = [r for r in activity.synapses if not isinstance(r.site.kind, Events)]
     assert {len(r.by_step) for r in constant} == {1}, "what depends on the image alone runs once"
     assert all(r.acs.sum() > 0 for r in activity.synapses if r not in constant)
-    first = 2 if name == "concat" else 1
+    first = 2 if name in ("concat", "clipped") else 1
     assert len(constant) == first and float(count(activity).total("acs")) > 0
 
 
@@ -158,6 +158,21 @@ def test_a_ceiling_is_the_threshold():
     assert float(made.layers[0].scale) == 6
     with torch.no_grad():
         assert distance(made.network(x), network(x)) < 0.02
+
+
+@pytest.mark.parametrize("options", [{"constant": 12.0}, {"normalisation": "none"}], ids=str)
+@pytest.mark.parametrize("ceiling", [6.0, 0.5])
+def test_no_scale_is_above_a_ceiling(options, ceiling):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(192, 20), nn.Hardtanh(0, ceiling), nn.Linear(20, 5)).eval()
+    made = convert(network, torch.rand(20, *SHAPE), options=ECCOptions(**options))
+    assert float(made.layers[0].scale) == min(ceiling, options.get("constant", 1.0))
+
+
+def test_a_clipped_activation_that_is_added_to_another_has_a_scale_and_a_population_of_its_own():
+    network, x = made_up("clipped")
+    layers = {layer.neuron: float(layer.scale) for layer in convert(network, x, options=MAX).layers}
+    assert list(layers) == ["clip", "clip_neurons", "relu", "relu_1"]
+    assert layers["clip"] == pytest.approx(0.2) and layers["clip_neurons"] == layers["relu"] > 0.2
 
 
 def test_events_that_are_added_up_share_a_scale_and_currents_do_not():

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from picojoule.conversion.elementwise import push_scales_backward, push_scales_forward, push_shifts_forward
+from picojoule.conversion.groups import relay_ceilings
 from picojoule.conversion.norms import affine_norms
 from picojoule.conversion.options import ECCOptions
 from picojoule.conversion.order import pool_behind_activation
@@ -34,9 +35,9 @@ def analog_graph(model: nn.Module, images: Tensor, options: ECCOptions) -> fx.Gr
     `model` takes images, or is one of picojoule's analog networks over time. Batch norms are part of weights and
     biases; max pooling follows its activation; dropout and a final softmax are gone; leaky activations, and currents
     that enter synapses without an activation, are two rectified populations; average pools have populations of
-    their own unless they pass fractions on. Every rectifier that is left becomes neurons.
-
-    Weights that a parametrisation, a mask or a hook computes at every call, such as weight norm, are plain weights.
+    their own unless they pass fractions on; clipped activations that are added to others have a second one. Weights
+    that are computed at every call, such as weight norm, are plain weights. Every rectifier that is left becomes
+    neurons.
 
     Raises BadInput for what cannot spike, with its name, its type and what to do, and where the scores of `images`
     are not the model's.
@@ -55,6 +56,7 @@ def analog_graph(model: nn.Module, images: Tensor, options: ECCOptions) -> fx.Gr
     push_scales_backward(graph)
     infer_shapes(recompiled(graph), example, 0)
     with_populations(graph, options)
+    relay_ceilings(graph, options)
     recompiled(graph)
     if options.bn_epsilon is None:  # another epsilon is asked for to see other scores
         _compare(nn.Sequential(graph, *endings)(images), expected, type(model).__name__)

@@ -33,8 +33,8 @@ def normalised(graph: fx.GraphModule, scales: Mapping[str, Tensor], example: Ten
 
     The factors in front of and behind it are part of weights and biases. What no weights can take in stays as a
     `Scale`: on the branch of a sum that has no weights, and in front of populations that have none, such as those of
-    average pools, where it is their threshold. The scores stay the same up to rounding; those of an output population
-    are counts.
+    average pools, where it is their threshold. The scores stay the same up to rounding, but for ceilings, which
+    the limit of one event per step stands for; those of an output population are counts.
     """
     scaled = copied(graph)
     for node in neurons_of(scaled):

@@ -1,5 +1,6 @@
 """What the passes of a conversion know of layers: which have synapses, which only move, pool or rectify."""
 
+import math
 from typing import Any
 
 from torch import Tensor, fx, nn
@@ -35,6 +36,11 @@ def is_synaptic(module: nn.Module | None) -> bool:
 def neurons_of(graph: fx.GraphModule) -> list[fx.Node]:
     """The calls that neurons take the place of, in wiring order."""
     return [n for n in graph.graph.nodes if isinstance(module_of(graph, n), RECTIFIERS)]
+
+
+def ceiling_of(rectifier: nn.Module | None) -> float:
+    """The largest activation of a rectifier, 6 for `nn.ReLU6`; infinity where there is none."""
+    return getattr(rectifier, "max_val", math.inf)
 
 
 def shape_of(node: fx.Node) -> tuple[int, ...]:

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from picojoule.conversion.elementwise import SUMS, beside, moved
+from picojoule.conversion.groups import groups
 from picojoule.conversion.options import ECCOptions
-from picojoule.conversion.parts import CountInput, channelwise, neurons_of, shape_of
-from picojoule.conversion.signals import Signal, signals
+from picojoule.conversion.parts import CountInput, ceiling_of, channelwise, neurons_of, shape_of
+from picojoule.conversion.signals import Signal
 from picojoule.conversion.summaries import Summaries
 from picojoule.conversion.weights import takes_in
 from picojoule.graph.trace import module_of
@@ -27,15 +28,14 @@ def scales(graph: fx.GraphModule, batches: Sequence[Tensor], timesteps: int, opt
     """What one event per step stands for, by the name of each rectifier's node: a scalar, or `[C, 1, ...]`.
 
     Neurons whose events are added up share a scale, the largest of theirs. A channel that is never active has the scale
-    of its layer. The input and the output layer of neurons have their maximum.
+    of its layer. The input and the output layer of neurons have their maximum. No scale is above a rectifier's ceiling.
     """
     nodes = neurons_of(graph)
     if options.constant is not None or options.normalisation == "none":
-        return {n.name: torch.tensor(options.constant or 1.0) for n in nodes}
-    groups = _groups(graph)
+        return {n.name: torch.tensor(min(options.constant or 1.0, ceiling_of(module_of(graph, n)))) for n in nodes}
     by_channel = {n for n in nodes if options.per_channel and _may_differ_by_channel(graph, n)}
     found = _measured(graph, nodes, by_channel, batches, timesteps, options)
-    for group in groups:
+    for group in groups(graph, Signal.CONSTANT):
         together = all(n in by_channel for n in group) and len({found[n].shape for n in group}) == 1
         own = [found[n] if together else found[n].max() for n in group]
         largest = torch.stack(own).amax(0)
@@ -62,7 +62,7 @@ def _measured(
         counts = Summaries(graph, nodes, by_channel, lambda n, x: _histogram(x, limits[n])).over(batches)
         found |= {n: _least_error(sum(c), limits[n], timesteps) for n, c in counts.items() if n not in ends}
     found = {n: _above_zero(scale) for n, scale in found.items()}
-    ceilings = {n: getattr(module_of(graph, n), "max_val", torch.inf) for n in nodes}
+    ceilings = {n: ceiling_of(module_of(graph, n)) for n in nodes}
     return {n: scale.clamp(max=ceilings[n]).reshape(-1 if n in by_channel else ()) for n, scale in found.items()}
 
 
@@ -97,27 +97,6 @@ def _least_error(counts: Any, limit: Tensor, timesteps: int) -> Tensor:
         level = torch.round(centres * timesteps / share).clamp(0, timesteps) * share / timesteps
         errors.append(counts[:, 1:] @ (centres - level)[1:] ** 2)  # the lowest bin holds what is silent
     return limit * shares[torch.stack(errors).argmin(0)].to(limit)
-
-
-def _groups(graph: fx.GraphModule) -> list[set[fx.Node]]:
-    """Rectifiers whose events meet in sums that neurons do not follow: they have one scale."""
-    signal = signals(graph, Signal.CONSTANT)
-    groups: list[set[fx.Node]] = []
-    for node in graph.graph.nodes:
-        if node.target in SUMS and signal[node] in (Signal.EVENTS, Signal.SIGNED):
-            group = set().union(*(_sources(graph, n) for n in node.all_input_nodes))
-            for other in [g for g in groups if g & group]:
-                groups.remove(other)
-                group |= other
-            groups.append(group)
-    return groups
-
-
-def _sources(graph: fx.GraphModule, node: fx.Node) -> set[fx.Node]:
-    """The rectifiers whose events a node passes on."""
-    if node in neurons_of(graph):
-        return {node}
-    return set().union(*(_sources(graph, n) for n in node.all_input_nodes))
 
 
 def _may_differ_by_channel(graph: fx.GraphModule, node: fx.Node) -> bool:
