@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from made_up_networks import made_up
 from torch import nn
 
 from picojoule.conversion import ECCOptions, convert, diagnose
 from picojoule.errors import BadInput
+from picojoule.neurons import IAF
 
 EXACT = ECCOptions(normalisation="max")
 
@@ -45,6 +47,41 @@ def test_numbers_of_one_layer_by_hand():
     assert layer.correlation == pytest.approx(1.0)
     assert layer.residual == pytest.approx((0.2 + 0.4) / 2, abs=1e-6)
     assert layer.saturated_fraction == 0.5 and layer.silent_fraction == layer.missing_fraction == 0
+
+
+@pytest.mark.parametrize("name", ["avg-pool", "leaky-pooled", "residual"])
+def test_neurons_that_only_round_leave_a_quarter_of_their_own_threshold(name):
+    """Pools and sums have thresholds other than 1; uneven arrival of events adds to the quarter behind other layers."""
+    network, x = made_up(name)
+    made = convert(network, x, timesteps=64, options=EXACT)
+    thresholds = [float(m.threshold) for m in made.network.modules() if isinstance(m, IAF)]
+    if name != "residual":
+        assert min(abs(t - 1) for t in thresholds if t != 1) > 0.02
+    for layer in diagnose(made, [x]).layers:
+        assert 0.2 < layer.residual < 0.6, layer
+
+
+def constant_layer(bias):
+    """Three neurons that no image changes, in front of the scores."""
+    network = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2)).eval()
+    with torch.no_grad():
+        network[0].weight.zero_()  # pyright: ignore
+        network[0].bias.fill_(bias)  # pyright: ignore
+    return network, torch.rand(6, 2)
+
+
+@pytest.mark.parametrize("bias", [-1.0, 0.3])
+def test_a_population_that_is_rightly_silent_or_constant_does_not_break(bias):
+    network, x = constant_layer(bias)
+    found = diagnose(convert(network, x, timesteps=8, options=ECCOptions(constant=1.0)), [x])
+    assert found.layers[0].correlation == 1 and found.layers[0].max_error <= 1 / 8
+    assert found.breaks_at is None
+
+
+def test_a_constant_population_with_the_wrong_rate_breaks():
+    network, x = constant_layer(0.9)
+    made = convert(network, x, timesteps=8, options=ECCOptions(constant=0.5))
+    assert diagnose(made, [x]).breaks_at == made.layers[0].activation
 
 
 def test_a_scale_far_too_small_saturates(digits_maximum):

@@ -9,6 +9,7 @@ from torch import Tensor, fx
 
 from picojoule.conversion.pipeline import Converted, ConvertedLayer
 from picojoule.errors import BadInput
+from picojoule.graph.trace import module_of
 
 BROKEN = 0.9
 """A layer whose rates correlate with the activations less than this is where a conversion breaks (our choice)."""
@@ -18,13 +19,16 @@ MISSING = 0.2
 """A share of neurons that never fire although their activation does, from which they are named (our choice)."""
 SHIFTED = 0.02
 """A mean error of a channel, in events per step, from which correcting biases is suggested (our choice)."""
+CONSTANT = 1e-9
+"""A share of variation in a sum of squares up to which activations are constant: rounding of float32."""
 
 
 @dataclass(frozen=True)
 class LayerDiagnosis:
     """One population against the activation it stands for, over images; all in units of one event per step.
 
-    correlation: of activations and rates, over neurons and images; 1 is perfect, 0 also where one of them is constant.
+    correlation: of activations and rates, over neurons and images; 1 is perfect. Where activations are constant it is 1
+        if rates agree with them up to rounding, else 0; 0 also where rates alone are constant.
     mean_error: mean absolute difference.
     max_error: that of the worst channel.
     shift: the largest difference of a channel's means, with its sign (rates above activations are positive).
@@ -61,8 +65,8 @@ class Diagnosis(NamedTuple):
 @torch.no_grad()
 def diagnose(converted: Converted, batches: Iterable[Tensor]) -> Diagnosis:
     """Compare every population with its activation on images, batches of `[B, ...]`. Raises BadInput without any."""
-    tallies = {layer.neuron: _Tally(layer) for layer in converted.layers}
     spiking, ann = converted.network.graph_module, converted.ann
+    tallies = {layer.neuron: _Tally(layer, _threshold(spiking, layer.neuron)) for layer in converted.layers}
     for x in batches:
         wanted = {n for name in tallies for n in _with_source(spiking, name)}
         trains, activations = (
@@ -114,8 +118,8 @@ def _suggestion(layers: tuple[LayerDiagnosis, ...], breaks: LayerDiagnosis | Non
 class _Tally:
     """Running sums of one population."""
 
-    def __init__(self, layer: ConvertedLayer):
-        self.layer, self.images = layer, 0
+    def __init__(self, layer: ConvertedLayer, threshold: float):
+        self.layer, self.threshold, self.images, self.steps = layer, threshold, 0, 1
         self._sums = torch.zeros(6, dtype=torch.float64)
         self._residual = self._saturated = self._driven = 0.0
         self._error: Any = 0.0
@@ -127,13 +131,13 @@ class _Tally:
         """Activations `[B, C, ...]`, events `[T, B, C, ...]`, and the currents that drove them."""
         counts, steps = train.sum(0), len(train)
         a, r = (activation / self.layer.scale).double(), counts.double() / steps
-        self.images += len(a)
+        self.images, self.steps = self.images + len(a), steps
         n = torch.tensor(float(a.numel()))
         self._sums += torch.stack([n.double(), a.sum(), r.sum(), (a * a).sum(), (r * r).sum(), (a * r).sum()])
         by_channel = (a - r).transpose(0, 1).flatten(1)
         self._error += by_channel.abs().mean(1) * len(a)
         self._difference -= by_channel.mean(1) * len(a)
-        charge = current.expand_as(train).sum(0).double()
+        charge = current.expand_as(train).sum(0).double() / self.threshold
         driven = (charge > 0) | (counts != 0)
         self._residual += float((charge - counts)[driven].abs().sum())
         self._driven += int(driven.sum())
@@ -143,20 +147,32 @@ class _Tally:
 
     def diagnosis(self) -> LayerDiagnosis:
         n, a, r, aa, rr, ar = self._sums.tolist()
-        spread = ((aa - a * a / n) * (rr - r * r / n)) ** 0.5 if aa * n > a * a and rr * n > r * r else 0.0
+        varied_a, varied_r = aa - a * a / n, rr - r * r / n
+        max_error = float(self._error.max()) / self.images
+        if varied_a <= CONSTANT * aa:
+            correlation = float(max_error <= 1 / self.steps)
+        else:
+            correlation = 0.0 if varied_r <= CONSTANT * rr else (ar - a * r / n) / (varied_a * varied_r) ** 0.5
         shifts = self._difference / self.images
         silent = ~self._fired
         return LayerDiagnosis(
             self.layer.activation,
-            (ar - a * r / n) / spread if spread else 0.0,
+            correlation,
             float(self._error.mean()) / self.images,
-            float(self._error.max()) / self.images,
+            max_error,
             float(shifts[shifts.abs().argmax()]),
             self._residual / max(1.0, self._driven),
             self._saturated / self.images,
             float(silent.double().mean()),
             float((silent & self._active).double().mean()),
         )
+
+
+def _threshold(graph: fx.GraphModule, name: str) -> float:
+    """What one event of a population costs its membrane."""
+    (node,) = [n for n in graph.graph.nodes if n.name == name]
+    neuron: Any = module_of(graph, node)
+    return float(neuron.threshold)
 
 
 def _with_source(graph: fx.GraphModule, name: str) -> tuple[str, str]:
