@@ -85,6 +85,20 @@ class DenseNet(nn.Module):
         return self.head(self.pool(self.relu(x)))
 
 
+class WeightedSumNet(nn.Module):
+    """Activations that are weighted, added up and interpolated: currents that are never negative enter synapses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.next, self.last = conv(), conv(6), conv(6)
+        self.grow, self.head = nn.Upsample(scale_factor=2, mode="bilinear"), nn.Sequential(*head(6, 16))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.stem(x))
+        x = x + 0.5 * torch.relu(self.next(x))
+        return self.head(torch.relu(self.last(self.grow(x))))
+
+
 def conv(channels: int = 3, out: int = 6, **settings: object) -> nn.Module:
     return nn.Conv2d(channels, out, 3, padding=1, **settings)  # pyright: ignore[reportArgumentType]
 
@@ -106,6 +120,7 @@ NETWORKS = {
     "residual": ResidualNet,
     "concat": ConcatNet,
     "clipped": ClippedNet,
+    "weighted-sum": WeightedSumNet,
     "shared": SharedNet,
     "dense": DenseNet,
     "depthwise": lambda: nn.Sequential(

@@ -193,6 +193,13 @@ def test_a_pool_of_neurons_has_the_ratio_of_scales_as_threshold():
     assert sum(isinstance(m, IAF) for m in passing.modules()) == 2
 
 
+def test_currents_that_are_never_negative_need_one_population():
+    network, x = made_up("weighted-sum")
+    for options in (MAX, ECCOptions(normalisation="max", pooling="pass", input="count")):
+        made = convert(network, x, options=options)
+        assert len(made.layers) == 4 and not any("negative" in layer.neuron for layer in made.layers)
+
+
 def test_bias_maps_are_kept_only_where_padding_cuts():
     network, x = made_up("norm-before-conv")
     shifts = [m for m in convert(network, x).scaled.modules() if isinstance(m, Shift)]

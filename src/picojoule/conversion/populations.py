@@ -7,18 +7,20 @@ from torch import Tensor, fx, nn
 
 from picojoule.conversion.options import ECCOptions
 from picojoule.conversion.parts import AVERAGES, LEAKY, MAXIMA, channelwise, is_synaptic, shape_of
-from picojoule.conversion.signals import Signal, signals
+from picojoule.conversion.signals import Signal, never_negative, signals
 from picojoule.graph.passes import insert_after, insert_before, replace_layer, unused_name
 from picojoule.graph.trace import module_of
 from picojoule.layers import Scale
+
+_POOLED = (Signal.EVENTS, Signal.SIGNED, Signal.FRACTIONS)
 
 
 def with_populations(graph: fx.GraphModule, options: ECCOptions) -> None:
     """Insert the populations that a spiking graph needs, in place; outputs stay the same.
 
     Currents that enter synapses or a max pool, with no activation between, become events of two populations, x =
-    relu(x) - relu(-x); so does a leaky activation, relu(x) - relu(-slope * x). With the pooling "neurons", average
-    pools of events get a population of their own.
+    relu(x) - relu(-x), or of one where they are never negative; so does a leaky activation, relu(x) - relu(-slope * x).
+    With the pooling "neurons", average pools of events get a population of their own.
     """
     _split_leaky(graph)
     image = Signal.EVENTS if options.input == "count" else Signal.CONSTANT
@@ -29,17 +31,15 @@ def with_populations(graph: fx.GraphModule, options: ECCOptions) -> None:
         (source,) = node.all_input_nodes
         enters = signals(graph, image)[source]
         if enters is Signal.CURRENT and not isinstance(module, AVERAGES):
-            new = insert_before(graph, node, source, unused_name(graph, f"{source.name}_neurons"), nn.Identity())
-            new.meta["shape"] = source.meta["shape"]
+            new = insert_before(graph, node, source, unused_name(graph, f"{source.name}_neurons"), nn.ReLU())
+        elif options.pooling == "neurons" and isinstance(module, AVERAGES) and enters in _POOLED:
+            new = insert_after(graph, node, unused_name(graph, f"{node.target}_neurons"), nn.ReLU())
+        else:
+            continue
+        (current,) = new.all_input_nodes
+        new.meta["shape"] = current.meta["shape"]
+        if current not in never_negative(graph, image):
             _split(graph, new, torch.tensor(1.0))
-        elif options.pooling == "neurons" and isinstance(module, AVERAGES):
-            name = unused_name(graph, f"{node.target}_neurons")
-            if enters in (Signal.EVENTS, Signal.FRACTIONS):
-                insert_after(graph, node, name, nn.ReLU()).meta["shape"] = node.meta["shape"]
-            elif enters is Signal.SIGNED:
-                new = insert_after(graph, node, name, nn.Identity())
-                new.meta["shape"] = node.meta["shape"]
-                _split(graph, new, torch.tensor(1.0))
 
 
 def _split_leaky(graph: fx.GraphModule) -> None:

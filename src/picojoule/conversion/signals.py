@@ -6,7 +6,7 @@ from enum import Enum
 import torch
 from torch import fx, nn
 
-from picojoule.conversion.parts import AVERAGES, MAXIMA, MOVES, RECTIFIERS, is_synaptic
+from picojoule.conversion.parts import AVERAGES, MAXIMA, MOVES, RECTIFIERS, is_synaptic, scale_at
 from picojoule.graph.trace import module_of
 
 
@@ -27,6 +27,21 @@ def signals(graph: fx.GraphModule, image: Signal) -> dict[fx.Node, Signal]:
     found: dict[fx.Node, Signal] = {}
     for node in graph.graph.nodes:
         found[node] = image if node.op == "placeholder" else _signal(graph, node, found)
+    return found
+
+
+def never_negative(graph: fx.GraphModule, image: Signal) -> set[fx.Node]:
+    """The nodes whose tensor is not negative: activations, images that are events, and what adds or averages those."""
+    found: set[fx.Node] = set(graph.graph.find_nodes(op="placeholder")) if image is Signal.EVENTS else set()
+    for node in graph.graph.nodes:
+        module, factor = module_of(graph, node), scale_at(graph, node)
+        keeps = node.target in (torch.cat, operator.add) or isinstance(module, (*MOVES, *MAXIMA, *AVERAGES))
+        if isinstance(module, nn.Upsample):
+            keeps = module.mode != "bicubic"
+        elif factor is not None:
+            keeps = bool((factor >= 0).all())
+        if isinstance(module, RECTIFIERS) or (keeps and found.issuperset(node.all_input_nodes)):
+            found.add(node)
     return found
 
 
