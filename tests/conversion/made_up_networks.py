@@ -146,6 +146,13 @@ NETWORKS = {
     "relu6": lambda: nn.Sequential(conv(), nn.BatchNorm2d(6), nn.ReLU6(), conv(6), nn.ReLU6(), *head(6)),
     "upsample": lambda: nn.Sequential(conv(), nn.ReLU(), nn.Upsample(scale_factor=2), conv(6), nn.ReLU(), *head(6, 16)),
     "channels-last": lambda: nn.Sequential(conv(), nn.ReLU(), nn.MaxPool2d(2), Permute(1, 2, 0), *head(6, 4)),
+    "shuffle": lambda: nn.Sequential(conv(3, 8), nn.ReLU(), nn.PixelShuffle(2), conv(2), nn.ReLU(), *head(6, 16)),
+    "unflatten": lambda: nn.Sequential(
+        nn.Flatten(), nn.Linear(192, 96), nn.ReLU(), nn.Unflatten(1, (6, 4, 4)), conv(6), nn.ReLU(), *head(6, 4)
+    ),
+    "volume": lambda: nn.Sequential(
+        *(nn.Unflatten(1, (1, 3)), nn.Conv3d(1, 4, 3, padding=1), nn.ReLU(), nn.AvgPool3d((1, 2, 2))), *head(12, 4)
+    ),
     "dropout-softmax": lambda: nn.Sequential(conv(), nn.ReLU(), nn.Dropout(0.5), *head(6), nn.LogSoftmax(1)),
     "mlp": lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 5)),
 }

@@ -8,10 +8,12 @@ from made_up_networks import NETWORKS, SHAPE, made_up
 from torch import nn
 
 from picojoule.conversion import ECCOptions, closed_form, convert
-from picojoule.conversion.parts import RECTIFIERS
+from picojoule.conversion.parts import ADAPTIVE_MAXIMA, AVERAGES, LEAKY, MAXIMA, MOVES, NORMS, RECTIFIERS
 from picojoule.energy import count, measure
 from picojoule.exchange import load, save
+from picojoule.exchange.archive import _LAYERS
 from picojoule.graph import observe
+from picojoule.graph.linear import LINEAR_MODULES
 from picojoule.kinds import Events
 from picojoule.layers import Shift, SpikingMaxPool2d
 from picojoule.networks import Network
@@ -100,6 +102,11 @@ def test_a_converted_network_comes_back_from_a_file_bit_by_bit(name, tmp_path):
         assert torch.equal(back(x), made(x))
     save(back, tmp_path / "again.safetensors")
     assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("layers", [RECTIFIERS, LEAKY, NORMS, AVERAGES, MAXIMA, ADAPTIVE_MAXIMA, MOVES, LINEAR_MODULES])
+def test_a_model_file_describes_every_layer_that_is_converted(layers):
+    assert set(layers) <= set(_LAYERS)
 
 
 @pytest.mark.parametrize("name", ["residual", "leaky", "max-pool", "norm-after-relu"])
