@@ -1,5 +1,7 @@
 """The first-spike method: phases, terms, what it builds, and how it adds up with the synaptic penalty."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -72,7 +74,8 @@ def test_bad_options(options):
 def test_beside_the_synaptic_penalty_an_excess_spike_costs_what_it_reaches():
     method = make("synaptic-penalty+first-spike", 2.0, {"first-spike:strength": "5"})
     assert isinstance(method, Combined) and method.name == "synaptic-penalty+first-spike"
-    synaptic, first = method.parts
+    parts: Any = method.parts
+    synaptic, first = parts
     assert (synaptic.strength, first.strength, first.options()["weight"]) == (2.0, 5.0, "fan-out")
     assert method.strength is None and not method.keeps_trains()
     chosen = make("synaptic-penalty+first-spike", None, {"weight": "layer"})
@@ -109,4 +112,5 @@ def test_two_floors_of_different_weight_are_refused():
         make("synaptic-penalty+first-spike", None, {"synaptic-penalty:floor": "1"})
     both = make("synaptic-penalty+first-spike", None, {"floor": "1"})
     assert isinstance(both, Combined)
-    assert {p.floor for p in both.parts} == {1.0}
+    parts: Any = both.parts
+    assert {p.floor for p in parts} == {1.0}
