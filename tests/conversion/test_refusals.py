@@ -76,7 +76,10 @@ def test_weights_that_are_no_numbers(value):
         ([torch.rand(2, 3, 8, 8), torch.rand(2, 3, 9, 8)], {}, "expected calibration images of one shape"),
         (torch.full((4, 3, 8, 8), float("nan")), {}, "expected finite floating-point calibration images"),
         (torch.zeros(4, 3, 8, 8, dtype=torch.uint8), {}, "expected finite floating-point calibration images"),
-        (torch.rand(4, 3, 8, 8) - 0.5, {"input": "count"}, r"in \[0, 1\] for input='count', got negative ones"),
+        (torch.zeros(4, 3, 8, 8), {}, "expected calibration images that show something, got only zeros"),
+        (None, {}, r"expected calibration images \[N, ...\] or batches of them, got NoneType"),
+        (IMAGES - 1, {"input": "count"}, r"in \[0, 1\] for input='count', got numbers from -\S+ to -\S+;"),
+        (255 * IMAGES, {"input": "count"}, r"in \[0, 1\] for input='count', got numbers from \S+ to 2\d\d\S+;"),
     ],
 )
 def test_calibration_data_that_do_not_fit(calibration, options, message):
@@ -110,7 +113,18 @@ def test_options_out_of_range(options, message):
         ECCOptions(**options)
 
 
-def test_no_steps():
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ({"timesteps": 0}, "expected timesteps as a whole number of at least 1, got 0"),
+        ({"timesteps": 2.5}, "expected timesteps as a whole number of at least 1, got 2.5"),
+        ({"timesteps": "4"}, "expected timesteps as a whole number of at least 1, got '4'"),
+        ({"options": {"input": "count"}}, r"expected options as ECCOptions\(normalisation='max', ...\), got dict"),
+        ({"model": "model.keras"}, "expected a model that is an nn.Module, got str; pj.load opens model files"),
+    ],
+    ids=str,
+)
+def test_arguments_of_a_wrong_type(wrong, message):
     network, x = made_up("conv")
-    with pytest.raises(BadInput, match="expected timesteps of at least 1, got 0"):
-        convert(network, x, timesteps=0)
+    with pytest.raises(BadInput, match=message):
+        convert(**({"model": network, "calibration": x} | wrong))

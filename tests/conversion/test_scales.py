@@ -69,9 +69,10 @@ def test_silent_channels_and_layers_have_a_scale():
     network, x = activations(torch.tensor([1.0, 0.0]))
     found = scale(network, x, normalisation="max", per_channel=True)
     assert found[1] == found[0] == x.max()
-    assert scale(network, 0 * x, normalisation="max").tolist() == [1.0]
     with torch.no_grad():
-        assert convert(network, 0 * x).network(x).isfinite().all()
+        network[0].weight.neg_()  # pyright: ignore
+        assert scale(network, x, normalisation="max").tolist() == [1.0]
+        assert convert(network, x).network(x).isfinite().all()
 
 
 @pytest.mark.parametrize(
@@ -165,8 +166,9 @@ def test_quantised_weights_have_few_levels(bits):
     made = convert(network, x, options=ECCOptions(weight_bits=bits))
     for module in made.scaled.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
-            steps = module.weight / module.weight.abs().max() * 2 ** (bits - 1)
+            steps = module.weight / module.weight.abs().max() * (2 ** (bits - 1) - 1)
             torch.testing.assert_close(steps, steps.round(), rtol=0, atol=1e-4)
+            assert len(steps.round().unique()) <= 2**bits - 1
 
 
 def test_truncated_weights_are_not_larger():
@@ -175,6 +177,8 @@ def test_truncated_weights_are_not_larger():
     for a, b in zip(plain.parameters(), cut.parameters(), strict=True):
         if a.dim() > 1:
             assert (b.abs() <= a.abs() * (1 + 1e-5)).all() and not torch.equal(a, b)
+            steps = b / b.abs().max() * 8
+            torch.testing.assert_close(steps, steps.round(), rtol=0, atol=1e-4)
 
 
 def _truncated() -> ECCOptions:

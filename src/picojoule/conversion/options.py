@@ -29,8 +29,8 @@ class ECCOptions:
         readout: current (the mean output current, on the network's own scale), or count (events of an output layer).
         pooling: neurons (average pools get neurons of their own), or pass (fractions of events go on: exact, more
             events).
-        weight_bits: Weights of that many bits, 2 ** (bits - 1) levels up to the layer's largest.
-        weight_rounding: nearest, or trunc (towards zero, as published).
+        weight_bits: Weights of that many bits, one of them the sign, up to the layer's largest.
+        weight_rounding: nearest, or trunc (towards zero and with one level more of each sign, as published).
         bias_correction: Match the mean activation of every channel on the calibration data, layer by layer.
         bn_epsilon: Use this epsilon in every batch norm instead of its own; wrong, to measure what that costs.
         bias_per_step: False lets biases act once instead of at every step; wrong, to measure what that costs.

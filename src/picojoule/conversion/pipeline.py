@@ -66,8 +66,7 @@ def convert(
     Source: Wu, Yi, Huang 2022 (doi 10.3389/fnins.2022.759900); what is read of it and what is our choice is in
     docs/methods/ecc.md.
     """
-    if timesteps < 1:
-        raise BadInput(f"expected timesteps of at least 1, got {timesteps}")
+    _check(model, timesteps, options)
     batches = calibration_of(calibration, options)
     example = batches[0][:1]
     with torch.no_grad():
@@ -93,8 +92,19 @@ def convert(
     return Converted(network, ann, scaled.eval(), layers, options)
 
 
+def _check(model: Any, timesteps: Any, options: Any) -> None:
+    if not isinstance(model, nn.Module):
+        raise BadInput(f"expected a model that is an nn.Module, got {type(model).__name__}; pj.load opens model files")
+    if not isinstance(timesteps, int) or timesteps < 1:
+        raise BadInput(f"expected timesteps as a whole number of at least 1, got {timesteps!r}")
+    if not isinstance(options, ECCOptions):
+        raise BadInput(f"expected options as ECCOptions(normalisation='max', ...), got {type(options).__name__}")
+
+
 def calibration_of(calibration: Tensor | Iterable[Any], options: ECCOptions) -> Sequence[Tensor]:
     """Calibration data as batches `[B, ...]`. Raises BadInput where there are none, or numbers that are no images."""
+    if not isinstance(calibration, Iterable):
+        raise BadInput(f"expected calibration images [N, ...] or batches of them, got {type(calibration).__name__}")
     whole = isinstance(calibration, Tensor)
     given = calibration.split(BATCH) if whole else [b[0] if isinstance(b, tuple | list) else b for b in calibration]
     if not given or not all(isinstance(b, Tensor) and b.dim() > 1 and len(b) for b in given):
@@ -104,8 +114,14 @@ def calibration_of(calibration: Tensor | Iterable[Any], options: ECCOptions) -> 
         raise BadInput(f"expected calibration images of one shape, got {shapes}; resize them alike")
     if not all(b.is_floating_point() and bool(b.isfinite().all()) for b in given):
         raise BadInput("expected finite floating-point calibration images; scale them as in training, e.g. to [0, 1]")
-    if options.input == "count" and any(bool((b < 0).any()) for b in given):
-        raise BadInput("expected calibration images in [0, 1] for input='count', got negative ones; use 'current'")
+    low, high = min(float(b.min()) for b in given), max(float(b.max()) for b in given)
+    if low == high == 0:
+        raise BadInput("expected calibration images that show something, got only zeros; pass some training images")
+    if options.input == "count" and not 0 <= low <= high <= 1:
+        raise BadInput(
+            f"expected calibration images in [0, 1] for input='count', got numbers from {low:g} to {high:g}; train on "
+            "images scaled so, or use 'current'"
+        )
     return given
 
 
