@@ -133,7 +133,12 @@ def _terms(activity: Activity, prices: _Prices) -> list[_Term]:
     for r in activity.synapses:
         if isinstance(r.site.kind, Events):
             most = (r.site.kind.most or 1) * activity.samples / timesteps_of(activity)
-            ac, event = (prices.at[quantity][r.site.name] for quantity in ("acs", "events"))
+            ac, event, shift = (prices.at[quantity][r.site.name] for quantity in ("acs", "events", "shift_adds"))
+            if r.shift_adds is None:
+                ac += shift  # a unit event is shifted and added once
+            else:
+                pj, dense = shift * r.shift_adds.detach().sum(), shift * r.dense * most
+                terms.append(_Term(pj, dense, None, r.site.name, ("shift-adds", "a number of bits has no gradient")))
             live = r.acs.sum() * ac if r.acs.requires_grad and ac else None
             terms.append(_term(r, "accumulates", r.acs, ac, r.dense * most, live))
             entered = _entered(r) if event else None
