@@ -10,7 +10,6 @@ one such step adds, in a fresh process each. Writes one JSON line per implementa
 import argparse
 import json
 import multiprocessing
-import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -110,12 +109,19 @@ def seconds(run: Run) -> float:
 
 
 def _peak(case: int, name: str) -> float:
-    """MiB that one run adds to a process."""
+    """MiB that one run adds to a process (Linux)."""
     torch.set_num_threads(1)
     run = CASES[case].make()[name]
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak, which a new process has from its parent
     run()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return _resident("VmHWM") - before
+
+
+def _resident(which: str) -> float:
+    """MiB, as Linux counts them."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split(f"{which}:")[1].split()[0]) / 1024
 
 
 def measured(number: int, case: Case, rounds: int) -> list[dict[str, object]]:

@@ -61,7 +61,13 @@ def test_gradients_are_those_of_the_loop(name):
 
 @pytest.mark.parametrize(
     "steps, batch, from_rest, form",
-    [(1, 1, True, "loop"), (784, 1, False, "scan"), (784, 32, True, "fft"), (784, 32, False, "loop")],
+    [
+        (1, 1, True, "loop"),
+        (784, 1, False, "scan"),
+        (784, 8, True, "fft"),
+        (784, 8, False, "loop"),
+        (784, 17, True, "loop"),
+    ],
 )
 def test_the_form_that_is_chosen(steps, batch, from_rest, form):
     assert form_for(steps, batch, from_rest) == form

@@ -70,7 +70,7 @@ def form_for(steps: int, batch: int, from_rest: bool) -> str:
 
     A loop's small products waste a processor that has few samples to work on; for many they are as fast as any.
     """
-    if steps < 64 or batch > 64:
+    if steps < 64 or batch > 16:
         return "loop"
     if batch < 4:
         return "scan"
