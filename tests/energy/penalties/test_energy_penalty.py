@@ -28,7 +28,7 @@ SYNAPSES_ONLY = {"keras-spiking-arm", "keras-spiking-cpu", "keras-spiking-gpu"}
 EVENTS = sorted(set(hardware_names()) - SYNAPSES_ONLY)
 LINEAR = [
     name for name in EVENTS if "shift_add" not in hardware(name).constants
-]  # bits of several events have no slope
+]  # bits have no slope
 SHAPE = (1, 12, 12)
 
 
