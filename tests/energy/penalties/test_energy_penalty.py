@@ -26,9 +26,7 @@ from picojoule.neurons import LIF
 
 SYNAPSES_ONLY = {"keras-spiking-arm", "keras-spiking-cpu", "keras-spiking-gpu"}
 EVENTS = sorted(set(hardware_names()) - SYNAPSES_ONLY)
-LINEAR = [
-    name for name in EVENTS if "shift_add" not in hardware(name).constants
-]  # bits have no slope
+LINEAR = [name for name in EVENTS if "shift_add" not in hardware(name).constants]  # bits have no slope
 SHAPE = (1, 12, 12)
 
 
