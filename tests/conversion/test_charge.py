@@ -30,7 +30,7 @@ def one_layer(z: torch.Tensor) -> nn.Module:
 @settings(max_examples=60, deadline=None)
 def test_one_layer_is_the_quantised_activation_of_qcfs(timesteps, thousandths, residual, extension):
     z = torch.tensor([*thousandths, 1500], dtype=torch.float64) / 1500 * 1.5
-    x, lam, t = torch.zeros(1, 1, 1, 1).double(), 1.5, timesteps
+    x, lam, t = torch.ones(1, 1, 1, 1).double(), 1.5, timesteps
     made = convert(one_layer(z), x, timesteps=t, options=ECCOptions(normalisation="max", residual=residual))
     exact = z / lam * t * (1 + extension / t) + residual
     tied = (exact - exact.round()).abs() < 1e-9

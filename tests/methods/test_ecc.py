@@ -109,7 +109,7 @@ def test_closed_form_of_one_layer(timesteps, thousandths, residual):
     z = torch.tensor([*thousandths, 1000], dtype=torch.float64) / 1000  # the last one sets the scale to 1
     network = one_layer(z).double()
     method = ECC(timesteps, 100.0, residual)
-    made = method.finish(network, [torch.zeros(1, 1, 1, 1).double()], method.definition(DEFINITION, None))
+    made = method.finish(network, [torch.ones(1, 1, 1, 1).double()], method.definition(DEFINITION, None))
     with torch.no_grad():
         counts = made(torch.zeros(1, 1, 1, 1).double())[0] * timesteps
     exact = z * timesteps + residual
