@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import picojoule as pj
+from picojoule.energy.penalties import bits_penalty, energy_penalty
 from picojoule.graph import observe
 from picojoule.graph.levels import bit_length, levels_of
 from picojoule.graph.shapes import BatchAxis
@@ -94,3 +95,21 @@ def test_a_wide_range_is_counted_too():
 @given(st.integers(-(2**20), 2**20))
 def test_bit_length_is_that_of_python(n):
     assert bit_length(torch.tensor(float(n))).item() == abs(n).bit_length()
+
+
+def test_the_gradient_of_a_bit_length_is_that_of_lines_between_powers_of_two():
+    n = torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0, -5.0, 8.0], requires_grad=True)
+    bits = bit_length(n)
+    assert bits.tolist() == [0, 1, 2, 2, 3, 3, 4]
+    bits.sum().backward()
+    assert n.grad is not None and n.grad.tolist() == [0, 1, 1 / 2, 1 / 2, 1 / 4, -1 / 4, 1 / 8]
+
+
+def test_the_energy_penalty_of_shift_adds_is_what_is_reported():
+    network = _diffused()
+    _, activity = observe(network, X)(X)
+    penalty = energy_penalty(activity, LIST)
+    assert float(penalty.detach()) == pytest.approx(pj.measure(network, [X], LIST).energy_pj[LIST].value)
+    (own,) = torch.autograd.grad(penalty, [next(network.parameters())], retain_graph=True)
+    (bits,) = torch.autograd.grad(bits_penalty(activity), [next(network.parameters())])
+    torch.testing.assert_close(own, 0.03 * bits)

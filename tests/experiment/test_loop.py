@@ -64,8 +64,8 @@ def test_the_rate_falls_by_a_cosine_over_all_steps(tmp_path):
     at = trainer(tmp_path, lr=0.01)
     rates = []
     for epoch in range(5):
-        for step in range(4):
-            at._set_rate(Phase(5, lr_scale=0.5), (epoch * 4 + step) / 20)
+        for at._at.step in range(4):
+            at._set_rate(Phase(5, lr_scale=0.5), at._now(Progress(0, epoch, 5), 4))
             rates.append(at._optimiser.param_groups[0]["lr"])
     expected = [0.005 * (1 + math.cos(math.pi * step / 20)) / 2 for step in range(20)]
     assert rates == pytest.approx(expected, rel=1e-12)
@@ -172,7 +172,7 @@ def test_losses_of_the_first_four_steps(tmp_path, name):
     found: dict[str, list[float]] = {term: [] for term in GOLDEN[name]}
     for rows in batches:
         before = dict(at._sums)
-        at._set_rate(Phase(5), (progress.epoch + at._at.step / len(batches)) / 5)
+        at._set_rate(Phase(5), at._now(progress, len(batches)))
         at._step(rows, Phase(5), progress)
         at._at.step += 1
         assert at._sums.keys() == found.keys()

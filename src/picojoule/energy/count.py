@@ -168,8 +168,7 @@ def per_sample(activity: Activity) -> dict[str, Tensor]:
         inputs, kind = ones * record.inputs, record.site.kind
         if isinstance(kind, Events):
             operations = [record.acs, record.graded_events, none, none, dense * (kind.most or 1), dense]
-            shifts = record.acs.detach() if record.shift_adds is None else record.shift_adds
-            rows = [*operations, record.active, none, inputs, none, outputs, biased, shifts]
+            rows = [*operations, record.active, none, inputs, none, outputs, biased, record.shift_adds]
         else:
             operations = [none, none, record.macs, dense, none, dense]
             rows = [*operations, none, record.active, none, inputs, outputs, biased, none]

@@ -138,10 +138,9 @@ class Trainer:
         self._model.train()
         while self._at.step < len(batches):
             rows = batches[self._at.step]
-            done = (progress.epoch * len(batches) + self._at.step) / (phase.epochs * len(batches))
-            progress = progress._replace(done=done)
+            progress = self._now(progress, len(batches))
             self._method.on_progress(self._network, progress)
-            self._set_rate(phase, done)
+            self._set_rate(phase, progress)
             with self._membranes():
                 self._step(rows, phase, progress)
             self._at.step += 1
@@ -156,8 +155,12 @@ class Trainer:
         smallest = 2 * world_size()  # batch norm needs two samples in every process
         return batches[:-1] if len(batches) > 1 and len(batches[-1]) < smallest else batches
 
-    def _set_rate(self, phase: Phase, done: float) -> None:
-        rate = self._training.lr * phase.lr_scale * share_of_rate(self._training, done)
+    def _now(self, progress: Progress, steps: int) -> Progress:
+        """The progress before the next step of an epoch that has so many."""
+        return progress._replace(done=(progress.epoch * steps + self._at.step) / (progress.epochs * steps))
+
+    def _set_rate(self, phase: Phase, progress: Progress) -> None:
+        rate = self._training.lr * phase.lr_scale * share_of_rate(self._training, progress.done)
         for group in self._optimiser.param_groups:
             group["lr"] = rate
 

@@ -17,7 +17,7 @@ from picojoule.kinds import Events, Kind
 class Sums(NamedTuple):
     """Of one or more calls of a site, `[S, B]` float64: event numbers n x fan-out (differentiable), non-zeros x
     fan-out, and what entered: n, or non-zeros; how many elements are no events, if it was looked; and of events that
-    may be several at once their significant bits x fan-out.
+    may be several at once their significant bits x fan-out (differentiable).
     """
 
     weighted: Tensor
@@ -37,7 +37,7 @@ def sums_of(x: Tensor, kind: Kind, synapses: Tensor, largest: float, batch: Batc
         sums = Sums(found.weighted, found.nonzero.detach(), found.entered.detach(), found.broken.detach())
         if not isinstance(kind, Events) or most == 1:
             return sums
-        return sums._replace(bits=_bits(magnitudes(x.detach(), kind), synapses, batch))
+        return sums._replace(bits=_bits(magnitudes(x, kind), synapses, batch))
     if not isinstance(kind, Events):
         weighted, entered = per_step(over_constant(x.detach() != 0, synapses, batch, 1), synapses, batch)
         return Sums(weighted, weighted, entered)
@@ -46,7 +46,7 @@ def sums_of(x: Tensor, kind: Kind, synapses: Tensor, largest: float, batch: Batc
     if most == 1:
         return Sums(weighted, weighted.detach(), entered)
     nonzero, _ = per_step(over_constant(n.detach() != 0, synapses, batch, 1), synapses, batch)
-    return Sums(weighted, nonzero, entered, bits=_bits(n.detach(), synapses, batch))
+    return Sums(weighted, nonzero, entered, bits=_bits(n, synapses, batch))
 
 
 def _bits(n: Tensor, synapses: Tensor, batch: BatchAxis) -> Tensor:
@@ -75,8 +75,8 @@ def assembled(
     none, entered = torch.zeros_like(sums.nonzero[0]), sums.entered.detach().sum(0)
     rest = (entered, sums.weighted.detach().sum(1), dense, inputs, outputs, live)
     if isinstance(site.kind, Events):
-        shift_adds = None if sums.bits is None else sums.bits.sum(0)
-        return SynapseRecord(site, sums.weighted.sum(0), sums.nonzero.sum(0), none, *rest, shift_adds)
+        bits = None if sums.bits is None else sums.bits.sum(0)
+        return SynapseRecord(site, sums.weighted.sum(0), sums.nonzero.sum(0), none, *rest, bits)
     return SynapseRecord(site, none, none, sums.nonzero.sum(0), *rest)
 
 

@@ -43,5 +43,12 @@ def levels_of(y: Tensor, kind: Events, batch: BatchAxis) -> Levels:
 
 
 def bit_length(n: Tensor) -> Tensor:
-    """The significant bits of whole numbers |n|: 0 for 0, 1 for 1, 2 for 2 and 3, ...; in the dtype of n."""
-    return torch.frexp(n.abs().to(torch.promote_types(n.dtype, torch.float32))).exponent.to(n.dtype)
+    """The significant bits of whole numbers |n|: 0 for 0, 1 for 1, 2 for 2 and 3, ...; in the dtype of n.
+
+    The gradient is that of straight lines between the powers of two: 1 for |n| up to 1, 1/2 for 2 and 3, ... (choice).
+    """
+    size = n.abs() if n.is_signed() else n
+    bits = torch.frexp(size.detach().to(torch.promote_types(n.dtype, torch.float32))).exponent.to(n.dtype)
+    if not n.requires_grad:
+        return bits
+    return bits + (size - size.detach()) * torch.exp2(1 - bits.clamp(min=1))

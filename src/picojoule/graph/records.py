@@ -36,8 +36,8 @@ class SynapseRecord(NamedTuple):
     `acs`, `graded_events` and `macs` are `[B]` float64; `acs` is differentiable. `active` `[B]` is what entered:
     unit events |n|, or the number of non-zero values. `by_step` `[S]` is `acs + macs` at each of its steps, summed
     over the batch. `dense` is the number of synapses times steps, `inputs` and `outputs` the elements that entered
-    and left. `operand` holds the live events; None outside training. `shift_adds` `[B]` is the significant bits of the
-    events times fan-out, in place of `acs` where a weight is multiplied by shifts and adds; None: as many as `acs`.
+    and left. `operand` holds the live events; None outside training. `bits` `[B]` is the significant bits of the events
+    times fan-out, differentiable; None where an event is one bit.
     """
 
     site: Site
@@ -50,7 +50,12 @@ class SynapseRecord(NamedTuple):
     inputs: float
     outputs: float
     operand: "Operand | None"
-    shift_adds: Tensor | None = None
+    bits: Tensor | None = None
+
+    @property
+    def shift_adds(self) -> Tensor:
+        """What stands in place of `acs` where weights are multiplied by shifts and adds, one for each bit; `[B]`."""
+        return self.acs if self.bits is None else self.bits
 
 
 class Operand(NamedTuple):

@@ -31,9 +31,9 @@ _NOWHERE = Site("", "", Values(), False)
 class _Calls:
     """Calls of a site that are alike, in order. `parts` are event numbers summed over axes of constant fan-out, of
     values non-zeros; `nonzeros` and `bits` the same of non-zeros and of significant bits, where numbers above 1 may
-    occur. `live` are operands that
-    training needs, with their version: they are summed when the record is made, and once there is one, all later ones
-    are kept. `latest` is the last operand of values: an image that is shown at every step is looked at once.
+    occur. `live` are operands that training needs, with their version: they are summed when the record is made, and
+    once there is one, all later ones are kept. `latest` is the last operand of values: an image that is shown at every
+    step is looked at once.
     """
 
     info: SiteInfo
@@ -137,7 +137,7 @@ class _Calls:
         return over_constant(x.detach() != 0, self.synapses, self.batch, 1)
 
     def _significant(self, n: Tensor) -> Tensor:
-        return over_constant(bit_length(n.detach()), self.synapses, self.batch, None)
+        return over_constant(bit_length(n), self.synapses, self.batch, None)
 
 
 @dataclass
@@ -323,7 +323,7 @@ def _spread(record: SynapseRecord, share: int) -> SynapseRecord:
     """Where one sample stood for all, its counts are given out evenly."""
     if share == 1:
         return record
-    counted = ("acs", "graded_events", "macs", "active", *(() if record.shift_adds is None else ("shift_adds",)))
+    counted = ("acs", "graded_events", "macs", "active", *(() if record.bits is None else ("bits",)))
     even = {k: (getattr(record, k) / share).expand(share) for k in counted}
     sizes = {k: getattr(record, k) / share for k in ("dense", "inputs", "outputs")}
     return record._replace(**even, **sizes, operand=None)

@@ -14,8 +14,8 @@ from picojoule.graph import Activity
 class BitsPenalty(Penalised):
     """As `plain`, with the significant bits of every hidden event, weighted by its fan-out, added to the loss.
 
-    Measured is `fan-out * log2(1 + |n|)` per sample as a share of the accumulates of one event from every hidden input.
-    Made for `bits-penalty+hybrid`; of unit spikes the bits are the spikes, as in `synaptic-penalty`.
+    Measured are shift-adds per sample, `fan-out * bit length of |n|`, as a share of one for every hidden synapse. Made
+    for `bits-penalty+hybrid`; with unit spikes it is `synaptic-penalty`.
     """
 
     name: ClassVar[str] = "bits-penalty"

@@ -26,7 +26,7 @@ from picojoule.neurons import LIF
 
 SYNAPSES_ONLY = {"keras-spiking-arm", "keras-spiking-cpu", "keras-spiking-gpu"}
 EVENTS = sorted(set(hardware_names()) - SYNAPSES_ONLY)
-LINEAR = [name for name in EVENTS if "shift_add" not in hardware(name).constants]  # bits have no slope
+LINEAR = sorted(set(EVENTS) - {"horowitz-45nm-int8-shift-add"})  # of several events at once it prices the bits
 SHAPE = (1, 12, 12)
 
 
@@ -234,7 +234,7 @@ def test_the_parts_with_and_without_gradient_make_up_the_whole(name, encoder):
     assert shares == sorted(shares, reverse=True)
     live = energy_share(activity, name).item() * dense_energy(activity, name) / energy_penalty(activity, name).item()
     assert 100 * live + sum(shares) == pytest.approx(100, abs=0.2)
-    assert any("accumulates (conv1): these events are data" in s for s in without) == (encoder == "latency")
+    assert any("s (conv1): these events are data" in s for s in without) == (encoder == "latency")
 
 
 def test_static_power_has_no_gradient():

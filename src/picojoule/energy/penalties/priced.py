@@ -132,15 +132,13 @@ def _terms(activity: Activity, prices: _Prices) -> list[_Term]:
     terms = []
     for r in activity.synapses:
         if isinstance(r.site.kind, Events):
-            most = (r.site.kind.most or 1) * activity.samples / timesteps_of(activity)
-            ac, event, shift = (prices.at[quantity][r.site.name] for quantity in ("acs", "events", "shift_adds"))
-            if r.shift_adds is None:
-                ac += shift  # a unit event is shifted and added once
-            else:
-                pj, dense = shift * r.shift_adds.detach().sum(), shift * r.dense * most
-                terms.append(_Term(pj, dense, None, r.site.name, ("shift-adds", "a number of bits has no gradient")))
+            at_once, steps = r.site.kind.most or 1, activity.samples / timesteps_of(activity)
+            most = at_once * steps
+            ac, shift, event = (prices.at[quantity][r.site.name] for quantity in ("acs", "shift_adds", "events"))
             live = r.acs.sum() * ac if r.acs.requires_grad and ac else None
             terms.append(_term(r, "accumulates", r.acs, ac, r.dense * most, live))
+            live = r.shift_adds.sum() * shift if r.shift_adds.requires_grad and shift else None
+            terms.append(_term(r, "shift-adds", r.shift_adds, shift, r.dense * at_once.bit_length() * steps, live))
             entered = _entered(r) if event else None
             live = None if entered is None else entered * event
             terms.append(_term(r, "events that enter", r.active, event, r.inputs * most, live))
