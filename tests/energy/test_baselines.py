@@ -86,7 +86,7 @@ def test_baselines_by_hand():
         {"dense-ann": 300, "sparse-ann": 150, "int8-ann": 300, "bit-matched-ann": 300}
     )
     assert [b.hardware for b in found.values()] == [FP32, FP32, "horowitz-45nm-int8", "horowitz-45nm-int8"]
-    assert "0.3 as declared by the caller" in found["sparse-ann"].note
+    assert "density 0.3 as given" in found["sparse-ann"].note
     assert "3-bit" in found["bit-matched-ann"].note and found["bit-matched-ann"].title == "bit-matched 3-bit ANN"
 
 

@@ -186,7 +186,7 @@ def _density(counts: OpCounts, given: float | None, health: Sequence[Health]) ->
     if not has_events(counts):
         return 1.0, "the model's own zeros"
     if given is not None:
-        return given, f"density {given:.3g} as declared by the caller"
+        return given, f"density {given:.3g} as given"
     fired = fired_share(tuple(health))
     if fired is not None:
         return fired, f"density {fired:.3g}, by proxy the share of neurons that fired at least once per sample"

@@ -13,11 +13,13 @@ from picojoule.conversion.choice import STEPS
 from picojoule.conversion.paired import paired
 from picojoule.data import Dataset, intensities
 from picojoule.data.dataset import Split
-from picojoule.energy import Hardware, hardware
+from picojoule.energy import Hardware, count, hardware
 from picojoule.errors import BadInput
 from picojoule.exchange import save
-from picojoule.experiment.measured import measured
+from picojoule.experiment.measured import Asked, measured
 from picojoule.experiment.record import Record
+from picojoule.graph import observe
+from picojoule.kinds import Events
 from picojoule.networks import Network
 
 LOSSES = (0.005, 0.001)
@@ -62,7 +64,8 @@ def converted(
     listed = hardware(prices[0])
     ann, curve, against = _tested(model, made, data, listed)
     notes = {"method": "ecc", "network": "converted", "conversion_of": name}
-    record = measured(made.network, notes, data, [*prices], "cpu", 0, name)
+    asked = Asked(ann_density=ann_density(made, (x for x, _ in _batches(data, data.test, len(data.test.labels)))))
+    record = measured(made.network, notes, data, [*prices], "cpu", 0, name, asked)
     record["conversion"] = {
         "ann_accuracy": ann,
         "snn": curve,
@@ -73,6 +76,23 @@ def converted(
         **found.to_dict(),
     }
     return made, record
+
+
+@torch.no_grad()
+def ann_density(made: Converted, batches: Iterable[Tensor]) -> float | None:
+    """The share of the ANN's multiplications by something else than 0, in the layers that events enter once it spikes.
+
+    `batches` are images `[B, ...]`. None where no layer has such an input.
+    """
+    example = torch.zeros(1, *made.network.input_shape).to(next(made.ann.parameters()))
+    behind = {s.name for s in observe(made.network, example).sites if isinstance(s.kind, Events)}
+    observed, macs, dense = observe(made.ann, example), 0.0, 0.0
+    for x in batches:
+        counts = count(observed(x)[1])
+        rows = torch.tensor([name in behind for name in counts.layers])
+        macs += float(counts.per_layer("macs")[rows].sum()) * len(x)
+        dense += float(counts.per_layer("dense_macs")[rows].sum()) * len(x)
+    return macs / dense if macs else None
 
 
 def save_converted(made: Converted, record: Record, path: Any) -> None:
