@@ -87,6 +87,15 @@ def test_the_choice_is_made_within_the_tolerance(command, trained):
         assert least["energy_pj"] == min(t["energy_pj"] for t in tried)
 
 
+def test_typed_options_are_held_while_choosing(command, trained):
+    """Also those that are typed with the value of their default."""
+    typed = ("--normalisation", "percentile", "--no-per-channel", "--samples", "50", "--choosing", "100")
+    found = converted(command, trained["model"], "--data", "digits", "--tolerance", "5pt", *typed)
+    assert {one["mode"] for one in found["tries"]} == {"percentile", "percentile signed", "percentile corrected"}
+    options = found["chosen"]["options"]
+    assert options["normalisation"] == "percentile" and not options["per_channel"]
+
+
 def test_a_python_model_with_functional_layers(command, tmp_path):
     (tmp_path / "model.py").write_text(FACTORY)
     found = converted(command, "model.py:make", "--data", "digits", "--timesteps", "4")

@@ -2,9 +2,12 @@
 
 import pytest
 
-from picojoule.conversion import ECCOptions, choose
-from picojoule.conversion.choice import MODES, Try
+from picojoule.conversion import ECCOptions, choose, convert
+from picojoule.conversion.choice import FINEST, Try, modes_of, named
 from picojoule.errors import BadInput
+
+PERCENTILE = ["percentile", "percentile signed", "percentile corrected"]
+SIGNED = ["mmse by channel signed", "mmse by channel signed corrected"]
 
 
 def held(digits, most=300):
@@ -17,8 +20,8 @@ def test_the_fewest_steps_within_the_tolerance(digits_average):
         digits_average.network, digits_average.calibration.split(100), held(digits_average), 0.03,
         steps=(2, 8, 16), on_try=said.append,
     )  # fmt: skip
-    assert found.within and tuple(said) == found.tries
-    assert {one.mode for one in found.tries} == set(MODES)
+    assert found.within and set(said) == set(found.tries) and len(said) == len(found.tries)
+    assert {one.mode for one in found.tries} == {named(one) for one in modes_of(ECCOptions())}
     within = [one for one in found.tries if one.loss + one.error <= 0.03]
     assert found.best == min(within, key=lambda one: (one.timesteps, one.acs))
     assert found.converted.network.timesteps == found.best.timesteps
@@ -38,6 +41,60 @@ def test_other_options_stay(digits_average):
         steps=(4,), options=ECCOptions(pooling="pass", residual=0.4),
     )  # fmt: skip
     assert found.converted.options.pooling == "pass" and found.converted.options.residual == 0.4
+
+
+@pytest.mark.parametrize(
+    "options, held, expected",
+    [
+        ({}, None, ["max", "percentile", "mmse by channel", "mmse by channel signed", "mmse by channel corrected"]),
+        (
+            {"normalisation": "max"},
+            None,
+            ["max", "max by channel", "max by channel signed", "max by channel corrected"],
+        ),
+        ({"normalisation": "percentile", "per_channel": False}, ["normalisation", "per_channel"], PERCENTILE),
+        ({"normalisation": "none"}, None, ["none", "none signed", "none corrected"]),
+        ({"constant": 2.0}, None, ["constant 2", "constant 2 signed", "constant 2 corrected"]),
+        ({"signed": True}, None, ["max signed", "percentile signed", *SIGNED]),
+    ],
+)
+def test_what_is_given_stays_and_the_rest_is_tried(options, held, expected):
+    made = modes_of(ECCOptions(**options), held)
+    assert [named(one) for one in made] == expected
+    assert all(getattr(one, key) == value for one in made for key, value in options.items())
+
+
+def test_a_scale_that_is_given_is_chosen(digits_average):
+    found = choose(
+        digits_average.network, digits_average.calibration.split(100), held(digits_average, 100), 0.5,
+        steps=(4,), options=ECCOptions(constant=1.5, signed=True),
+    )  # fmt: skip
+    assert found.converted.options.constant == 1.5 and found.converted.options.signed
+    assert all(float(layer.scale) == 1.5 for layer in found.converted.layers)
+
+
+def test_numbers_between_two_steps_are_tried_down_to_the_fewest(digits_average):
+    calibration, images = digits_average.calibration.split(100), held(digits_average)
+    found = choose(digits_average.network, calibration, images, 0.03, options=ECCOptions(normalisation="max"))
+    tried = {one.timesteps: one for one in found.tries if one.mode == found.best.mode}
+    fewest = found.best.timesteps
+    assert fewest & (fewest - 1), "a number that is no power of two is the fewest here"
+    assert not tried[fewest - 1].within(0.03)
+    made = convert(digits_average.network, calibration, timesteps=fewest, options=found.converted.options).network
+    right = float((made(digits_average.images[:300]).argmax(1) == digits_average.labels[:300]).double().mean())
+    assert right == pytest.approx(found.best.accuracy)
+
+
+def test_more_steps_are_tried_until_the_finest_loss_is_certain(digits_average):
+    """A mode stops where it is within the finest loss, not where it happens to lose nothing."""
+    found = choose(
+        digits_average.network, digits_average.calibration.split(100), held(digits_average), 0.05, steps=(4, 16, 64)
+    )
+    for mode in {one.mode for one in found.tries}:
+        tried = {one.timesteps: one for one in found.tries if one.mode == mode}
+        *before, last = [tried[steps] for steps in (4, 16, 64) if steps in tried]
+        assert last == tried.get(64) or last.within(FINEST)
+        assert not any(one.within(FINEST) for one in before)
 
 
 def test_a_try_within_by_luck_is_not_within():

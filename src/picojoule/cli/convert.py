@@ -1,7 +1,7 @@
 """`picojoule convert`: a trained Keras, ONNX or PyTorch model in, a spiking model and a diagnosis out."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -17,6 +17,16 @@ if TYPE_CHECKING:
 HARDWARE = "horowitz-45nm-fp32,horowitz-45nm-fp32-memory"
 
 
+class TypedOptions(ECCOptions):
+    """The options of a command line or its --config file; `typed` is what was given there, by name."""
+
+    typed: dict[str, Any]
+
+    def __init__(self, **typed: Any):
+        super().__init__(**typed)
+        object.__setattr__(self, "typed", typed)  # the dataclass is frozen
+
+
 def convert(
     model: str,
     /,
@@ -26,7 +36,7 @@ def convert(
     weights: Path | None = None,
     tolerance: str = "0.5pt",
     timesteps: int | None = None,
-    options: Annotated[ECCOptions, Parameter(name="*")] = ECCOptions(),  # noqa: B008  (frozen)
+    options: Annotated[TypedOptions, Parameter(name="*")] = TypedOptions(),  # noqa: B008  (frozen)
     choosing: int = 1000,
     samples: int | None = None,
     out: Path | None = None,
@@ -36,7 +46,8 @@ def convert(
     """Convert a trained network into a spiking one, choose its steps, measure it, and say where it loses.
 
     Without --timesteps the ways to set scales are tried with 1 to 64 steps on validation images, and the fewest steps
-    within --tolerance are taken; with it the network is converted for exactly that many, by the options given.
+    within --tolerance are taken; options that are given stay as they are, and only the others are tried. With
+    --timesteps the network is converted for exactly that many, by the options given.
 
     Args:
         model: A .keras, .h5, .onnx or .safetensors file, or FILE.py:FACTORY, a function that returns a torch module.
@@ -68,7 +79,7 @@ def convert(
     network = _open(model, weights).eval()
     dataset = limited(load(data, data_dir), test=samples)
     check_model(network, dataset, model)
-    wish = Wish(allowed, timesteps, options, choosing=choosing)
+    wish = Wish(allowed, timesteps, ECCOptions(**options.typed), choosing=choosing, held=options.typed)
     made, record = converted(network, dataset, wish, HARDWARE.split(","), model, progress=not json)
     if out is not None:
         write_measurement(record, out)

@@ -1,9 +1,9 @@
 """The choice made for the user: the scales and the fewest steps that stay within a tolerance."""
 
-import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import fields, replace
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,23 +15,24 @@ from picojoule.conversion.pipeline import Converted, convert
 from picojoule.errors import BadInput
 
 FINEST = 0.001
-"""A mode that loses no more than this is not tried with more steps."""
+"""A mode that is within this loss is not tried with more steps."""
 STEPS = (1, 2, 4, 8, 16, 32, 64)
-"""The numbers of steps that are tried, unless told otherwise."""
-MODES: dict[str, dict[str, object]] = {
-    "max": {"normalisation": "max"},
-    "percentile": {"normalisation": "percentile"},
-    "mmse": {"normalisation": "mmse", "per_channel": True},
-    "mmse signed": {"normalisation": "mmse", "per_channel": True, "signed": True},
-    "mmse corrected": {"normalisation": "mmse", "per_channel": True, "bias_correction": True},
-}
+"""The numbers of steps that are tried first, unless told otherwise."""
+MODES: tuple[dict[str, Any], ...] = (
+    {"normalisation": "max"},
+    {"normalisation": "percentile"},
+    {"normalisation": "mmse", "per_channel": True},
+    {"normalisation": "mmse", "per_channel": True, "signed": True},
+    {"normalisation": "mmse", "per_channel": True, "bias_correction": True},
+)
 """The ways to set scales that are tried; the first is the published one. Other options stay as asked."""
 
 
 class Try(NamedTuple):
     """One mode at one number of steps: `loss` is the accuracy of the ANN less its own on the same images (fractions).
 
-    `error` is the standard error of the loss; `acs` and `macs` are means per image.
+    `mode` says in words how scales are set (`named`). `error` is the standard error of the loss; `acs` and `macs` are
+    means per image.
     """
 
     mode: str
@@ -64,60 +65,107 @@ def choose(
     *,
     steps: Sequence[int] = STEPS,
     options: ECCOptions = ECCOptions(),  # noqa: B008  (frozen)
+    held: Collection[str] | None = None,
+    losses: Sequence[float] = (),
     on_try: Callable[[Try], None] = lambda one: None,
 ) -> Choice:
     """Convert in all MODES, and choose the fewest steps within `tolerance` (a fraction of the images).
 
     Within it is a try whose loss and one standard error of it are, so that luck on few images does not decide. Of
     several modes with those steps the one with the fewest accumulates is taken; where none is within the tolerance,
-    the one that loses least. `images` are batches of images and labels that decide, and are not the test set. `on_try`
+    the one that loses least. Between the first of `steps` within the tolerance and the one before it, bisection looks
+    for fewer; for each of `losses` as well. `images` are batches of images and labels that decide, and are not the
+    test set. `held` names options that no mode changes: unless given, those that differ from their defaults. `on_try`
     hears of every try.
 
     Raises BadInput without steps, and what `convert` raises.
     """
-    steps, held = sorted(set(steps)), list(images)
-    if not steps or not held:
+    steps, batches = sorted(set(steps)), list(images)
+    if not steps or not batches:
         raise BadInput("expected at least one number of steps, and images to decide on, got none")
     with torch.no_grad():
-        ann = torch.cat([model(x).argmax(1) for x, _ in held])
-    tries: list[Try] = []
-    for mode in MODES:
-        for one in _tries(mode, model, calibration, held, steps, options, ann):
-            tries.append(one)
-            on_try(one)
-    within = [t for t in tries if t.within(tolerance)]
-    best = min(within, key=lambda t: (t.timesteps, t.acs)) if within else min(tries, key=lambda t: (t.loss, t.acs))
-    made = convert(model, calibration, timesteps=best.timesteps, options=_with(options, best.mode))
-    return Choice(tuple(tries), best, made, bool(within))
+        ann = torch.cat([model(x).argmax(1) for x, _ in batches])
+    modes = [_Mode(model, calibration, batches, ann, one, steps[-1], on_try) for one in modes_of(options, held)]
+    for mode in modes:
+        any(mode.at(s).within(min(FINEST, tolerance)) for s in steps)
+    for loss in (tolerance, *losses):
+        _bisect(modes, loss)
+    tries = [(one, mode) for mode in modes for one in mode.tries.values()]
+    within = [pair for pair in tries if pair[0].within(tolerance)]
+    fewest, least = (lambda p: (p[0].timesteps, p[0].acs)), (lambda p: (p[0].loss, p[0].acs))
+    best, mode = min(within, key=fewest) if within else min(tries, key=least)
+    made = convert(model, calibration, timesteps=best.timesteps, options=mode.options)
+    return Choice(tuple(one for one, _ in tries), best, made, bool(within))
 
 
-def _with(options: ECCOptions, mode: str) -> ECCOptions:
-    return replace(options, **MODES[mode])  # pyright: ignore[reportArgumentType]
+def modes_of(options: ECCOptions, held: Collection[str] | None = None) -> tuple[ECCOptions, ...]:
+    """What MODES make of `options`, each once: `held` stays as it is, or whatever differs from its default."""
+    if held is None:
+        held = [f.name for f in fields(options) if getattr(options, f.name) != f.default]
+    if options.constant is not None or ("normalisation" in held and options.normalisation == "none"):
+        held = {*held, "normalisation", "per_channel"}
+    made = [replace(options, **{key: value for key, value in mode.items() if key not in held}) for mode in MODES]
+    return tuple(dict.fromkeys(made))
 
 
-def _tries(
-    mode: str,
-    model: nn.Module,
-    calibration: Sequence[Tensor],
-    images: list[tuple[Tensor, Tensor]],
-    steps: list[int],
-    options: ECCOptions,
-    ann: Tensor,
-) -> Iterable[Try]:
-    """One run tells all numbers of steps, unless scales, biases or events of the image depend on theirs."""
-    chosen = _with(options, mode)
-    depends = chosen.normalisation == "mmse" or chosen.bias_correction or chosen.input == "count"
-    loss, labels = math.inf, torch.cat([y for _, y in images])
-    for runs in [[s] for s in steps] if depends else [steps]:
-        if loss <= FINEST:
-            return
-        made = convert(model, calibration, timesteps=runs[-1], options=chosen)
-        answers = anytime(made.network)
-        found = [(answers(x), len(y)) for x, y in images]
-        scores = torch.cat([one.scores[torch.tensor(runs) - 1].argmax(2) for one, _ in found], 1)
-        for s, snn in zip(runs, scores, strict=True):
-            against = paired(ann, snn, labels)
-            loss = against.loss
-            acs = sum(float(one.acs[s - 1]) * n for one, n in found) / len(labels)
-            accuracy = float((snn == labels).double().mean())
-            yield Try(mode, s, accuracy, loss, against.error, acs, sum(one.macs * n for one, n in found) / len(labels))
+def named(options: ECCOptions) -> str:
+    """How scales are set, in words."""
+    scale = options.normalisation if options.constant is None else f"constant {options.constant:g}"
+    words = {"by channel": options.per_channel, "signed": options.signed, "corrected": options.bias_correction}
+    return " ".join([scale, *(word for word, chosen in words.items() if chosen)])
+
+
+class _Mode:
+    """One way to set scales, tried at numbers of steps up to `most`.
+
+    One run tells all of them, unless scales, biases or events of the image depend on their number.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        calibration: Sequence[Tensor],
+        images: list[tuple[Tensor, Tensor]],
+        ann: Tensor,
+        options: ECCOptions,
+        most: int,
+        on_try: Callable[[Try], None],
+    ):
+        self.options, self.tries = options, dict[int, Try]()
+        self._model, self._calibration, self._images, self._ann = model, calibration, images, ann
+        self._labels, self._most, self._on_try = torch.cat([y for _, y in images]), most, on_try
+        self._depends = options.normalisation == "mmse" or options.bias_correction or options.input == "count"
+
+    def at(self, steps: int) -> Try:
+        if steps not in self.tries:
+            answers, acs, macs = self._run(steps) if self._depends else self._whole
+            against = paired(self._ann, answers[steps - 1], self._labels)
+            accuracy = float((answers[steps - 1] == self._labels).double().mean())
+            one = Try(named(self.options), steps, accuracy, against.loss, against.error, float(acs[steps - 1]), macs)
+            self.tries[steps] = one
+            self._on_try(one)
+        return self.tries[steps]
+
+    @cached_property
+    def _whole(self) -> tuple[Tensor, Tensor, float]:
+        return self._run(self._most)
+
+    def _run(self, steps: int) -> tuple[Tensor, Tensor, float]:
+        """Answers `[T, N]` on all images, mean accumulates up to each step `[T]`, and multiply-accumulates."""
+        made = convert(self._model, self._calibration, timesteps=steps, options=self.options)
+        network = anytime(made.network)
+        found = [(network(x), len(y)) for x, y in self._images]
+        answers = torch.cat([one.scores.argmax(2) for one, _ in found], 1)
+        acs, macs = torch.stack([one.acs * n for one, n in found]).sum(0), sum(one.macs * n for one, n in found)
+        return answers, acs / len(self._labels), macs / len(self._labels)
+
+
+def _bisect(modes: list[_Mode], loss: float) -> None:
+    """Try the modes with the fewest steps within `loss` at fewer, down to those that are not."""
+    fewest = min((s for mode in modes for s, one in mode.tries.items() if one.within(loss)), default=0)
+    for mode in [mode for mode in modes if fewest in mode.tries and mode.tries[fewest].within(loss)]:
+        high = fewest
+        low = max((s for s in mode.tries if s < high), default=0)
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if mode.at(middle).within(loss) else (middle, high)

@@ -1,7 +1,7 @@
 """Convert a trained network for a dataset: choose, measure on the test split, diagnose, and say it all in a record."""
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -32,7 +32,8 @@ BATCH = 50
 class Wish(NamedTuple):
     """What a conversion is asked for: a `tolerance` (fraction) to choose within, or exactly `timesteps` steps.
 
-    `choosing` is how many validation images decide; `steps` which numbers of steps are tried.
+    `choosing` is how many validation images decide; `steps` which numbers of steps are tried first; `held` names the
+    options that stay as they are (see `choose`).
     """
 
     tolerance: float = 0.005
@@ -40,6 +41,7 @@ class Wish(NamedTuple):
     options: ECCOptions = ECCOptions()
     steps: tuple[int, ...] = STEPS
     choosing: int = 1000
+    held: Collection[str] | None = None
 
 
 def converted(
@@ -55,8 +57,9 @@ def converted(
     choice: Choice | None = None
     if wish.timesteps is None:
         say = _say if progress else lambda one: None
-        held = list(_batches(data, data.validation, wish.choosing))
-        choice = choose(model, images, held, wish.tolerance, steps=wish.steps, options=wish.options, on_try=say)
+        deciding = _batches(data, data.validation, wish.choosing)
+        asked = {"steps": wish.steps, "options": wish.options, "held": wish.held, "losses": LOSSES, "on_try": say}
+        choice = choose(model, images, deciding, wish.tolerance, **asked)
         made = choice.converted
     else:
         made = convert(model, images, timesteps=wish.timesteps, options=wish.options)
@@ -64,8 +67,8 @@ def converted(
     listed = hardware(prices[0])
     ann, curve, against = _tested(model, made, data, listed)
     notes = {"method": "ecc", "network": "converted", "conversion_of": name}
-    asked = Asked(ann_density=ann_density(made, (x for x, _ in _batches(data, data.test, len(data.test.labels)))))
-    record = measured(made.network, notes, data, [*prices], "cpu", 0, name, asked)
+    density = ann_density(made, (x for x, _ in _batches(data, data.test, len(data.test.labels))))
+    record = measured(made.network, notes, data, [*prices], "cpu", 0, name, Asked(ann_density=density))
     record["conversion"] = {
         "ann_accuracy": ann,
         "snn": curve,
