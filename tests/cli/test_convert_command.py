@@ -56,6 +56,10 @@ def test_exactly_the_steps_asked_for(command, tmp_path, trained):
     assert [point["timesteps"] for point in found["snn"]] == [1, 2, 4, 8, 16]
     last, record = found["snn"][-1], found["record"]
     assert last["accuracy"] == record["accuracy"] and last["acs"] == pytest.approx(record["acs"])
+    assert {key: last[key] for key in ("macs", "dense_macs")} == pytest.approx(
+        {key: record[key] for key in ("macs", "dense_macs")}
+    )
+    assert record["macs"] < record["dense_macs"], "images of digits have empty corners"
     assert last["energy_pj"] == pytest.approx(record["energy_pj"]["horowitz-45nm-fp32"]["value"])
     assert found["paired"]["loss"] == pytest.approx(found["ann_accuracy"] - last["accuracy"])
     assert found["chosen"]["timesteps"] == 16 and found["chosen"]["options"]["normalisation"] == "percentile"

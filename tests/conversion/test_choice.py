@@ -98,7 +98,7 @@ def test_more_steps_are_tried_until_the_finest_loss_is_certain(digits_average):
 
 
 def test_a_try_within_by_luck_is_not_within():
-    lucky = Try("max", 4, 0.98, 0.004, 0.003, 1.0, 1.0)
+    lucky = Try("max", 4, 0.98, 0.004, 0.003, 1.0, 1.0, 1.0)
     assert not lucky.within(0.005) and lucky.within(0.007)
 
 

@@ -20,20 +20,25 @@ class Anytime(NamedTuple):
     """What a network has answered after t = 1 ... T steps, on a batch or on all of them.
 
     `scores` `[T, B, classes]` are those of the first t steps; `acs` `[T]` are the mean accumulates per image up to t;
-    `macs` is what the image costs, once: multiply-accumulates, those with zeros too.
+    `macs` is what the image costs, once: multiply-accumulates with a non-zero value; `dense_macs` those with zeros too.
     """
 
     scores: Tensor
     acs: Tensor
     macs: float
+    dense_macs: float
 
 
 class Curve(NamedTuple):
-    """Accuracy (fraction), mean accumulates per image after each of T steps, both `[T]`, and multiply-accumulates."""
+    """Accuracy (fraction), mean accumulates per image after each of T steps, both `[T]`, and multiply-accumulates.
+
+    `macs` and `dense_macs` are as in `Anytime`.
+    """
 
     accuracy: Tensor
     acs: Tensor
     macs: float
+    dense_macs: float
 
 
 def anytime(network: Network) -> "AnytimeNetwork":
@@ -69,17 +74,20 @@ class AnytimeNetwork(nn.Module):
             scores = scores / steps.reshape(-1, 1, 1)
         events = [r for r in activity.synapses if isinstance(r.site.kind, Events)]
         acs = sum((r.by_step for r in events), torch.zeros(len(scores), dtype=torch.float64, device=x.device))
-        macs = float(count(activity).total("dense_macs"))
-        return Anytime(scores, acs.cumsum(0) / len(x), macs)
+        counts = count(activity)
+        macs, dense = (float(counts.total(quantity)) for quantity in ("macs", "dense_macs"))
+        return Anytime(scores, acs.cumsum(0) / len(x), macs, dense)
 
 
 def accuracy_by_step(network: Network, batches: Iterable[tuple[Tensor, Tensor]]) -> Curve:
     """Accuracy and accumulates after every step, over batches of images and labels."""
-    made, right, acs, macs, samples = anytime(network), 0, 0, 0.0, 0
+    made, right, acs, macs, dense, samples = anytime(network), 0, 0, 0.0, 0.0, 0
     for x, y in batches:
         found = made(x)
         right = right + (found.scores.argmax(2) == y).sum(1)
-        acs, macs, samples = acs + found.acs * len(y), macs + found.macs * len(y), samples + len(y)
+        acs, samples = acs + found.acs * len(y), samples + len(y)
+        macs, dense = macs + found.macs * len(y), dense + found.dense_macs * len(y)
     if not samples:
         raise BadInput("expected at least one batch of images and labels, got none")
-    return Curve(torch.as_tensor(right).double() / samples, torch.as_tensor(acs) / samples, macs / samples)
+    accuracy = torch.as_tensor(right).double() / samples
+    return Curve(accuracy, torch.as_tensor(acs) / samples, macs / samples, dense / samples)

@@ -31,8 +31,8 @@ MODES: tuple[dict[str, Any], ...] = (
 class Try(NamedTuple):
     """One mode at one number of steps: `loss` is the accuracy of the ANN less its own on the same images (fractions).
 
-    `mode` says in words how scales are set (`named`). `error` is the standard error of the loss; `acs` and `macs` are
-    means per image.
+    `mode` says in words how scales are set (`named`). `error` is the standard error of the loss; `acs`, `macs` and
+    `dense_macs` are means per image.
     """
 
     mode: str
@@ -42,6 +42,7 @@ class Try(NamedTuple):
     error: float
     acs: float
     macs: float
+    dense_macs: float
 
     def within(self, tolerance: float) -> bool:
         """Whether the loss and one standard error of it are at most `tolerance`."""
@@ -138,26 +139,27 @@ class _Mode:
 
     def at(self, steps: int) -> Try:
         if steps not in self.tries:
-            answers, acs, macs = self._run(steps) if self._depends else self._whole
+            answers, acs, *macs = self._run(steps) if self._depends else self._whole
             against = paired(self._ann, answers[steps - 1], self._labels)
             accuracy = float((answers[steps - 1] == self._labels).double().mean())
-            one = Try(named(self.options), steps, accuracy, against.loss, against.error, float(acs[steps - 1]), macs)
+            one = Try(named(self.options), steps, accuracy, against.loss, against.error, float(acs[steps - 1]), *macs)
             self.tries[steps] = one
             self._on_try(one)
         return self.tries[steps]
 
     @cached_property
-    def _whole(self) -> tuple[Tensor, Tensor, float]:
+    def _whole(self) -> tuple[Tensor, Tensor, float, float]:
         return self._run(self._most)
 
-    def _run(self, steps: int) -> tuple[Tensor, Tensor, float]:
+    def _run(self, steps: int) -> tuple[Tensor, Tensor, float, float]:
         """Answers `[T, N]` on all images, mean accumulates up to each step `[T]`, and multiply-accumulates."""
         made = convert(self._model, self._calibration, timesteps=steps, options=self.options)
         network = anytime(made.network)
-        found = [(network(x), len(y)) for x, y in self._images]
+        found = [(network(x), len(y) / len(self._labels)) for x, y in self._images]
         answers = torch.cat([one.scores.argmax(2) for one, _ in found], 1)
-        acs, macs = torch.stack([one.acs * n for one, n in found]).sum(0), sum(one.macs * n for one, n in found)
-        return answers, acs / len(self._labels), macs / len(self._labels)
+        acs = torch.stack([one.acs * share for one, share in found]).sum(0)
+        macs, dense = (sum(getattr(one, key) * share for one, share in found) for key in ("macs", "dense_macs"))
+        return answers, acs, macs, dense
 
 
 def _bisect(modes: list[_Mode], loss: float) -> None:

@@ -74,7 +74,7 @@ def converted(
         "snn": curve,
         "paired": against,
         "chosen": _chosen(made, choice, wish),
-        "tries": [one._asdict() | {"energy_pj": _energy(one.macs, one.acs, listed)} for one in _of(choice)],
+        "tries": [one._asdict() | {"energy_pj": _energy(one.dense_macs, one.acs, listed)} for one in _of(choice)],
         "least": _least(_of(choice), listed),
         **found.to_dict(),
     }
@@ -117,18 +117,19 @@ def _tested(model: nn.Module, made: Converted, data: Dataset, prices: Hardware) 
     answers, steps = anytime(made.network), made.network.timesteps
     kept = sorted({s for s in STEPS if s < steps} | {steps})
     at = torch.tensor(kept) - 1
-    acs, macs = torch.zeros(len(kept), dtype=torch.float64), 0.0
+    acs, macs, dense = torch.zeros(len(kept), dtype=torch.float64), 0.0, 0.0
     first, later = [], []
     for x, y in _batches(data, data.test, len(data.test.labels)):
         found = answers(x)
         first.append(model(x).argmax(1))
         later.append(found.scores[at].argmax(2))
-        acs, macs = acs + found.acs[at] * len(y), macs + found.macs * len(y)
+        share = len(y) / len(data.test.labels)
+        acs, macs, dense = acs + found.acs[at] * share, macs + found.macs * share, dense + found.dense_macs * share
     ann, snn, labels = torch.cat(first), torch.cat(later, 1), data.test.labels
-    n = len(labels)
-    points = zip(kept, (snn == labels).double().mean(1).tolist(), (acs / n).tolist(), strict=True)
+    points = zip(kept, (snn == labels).double().mean(1).tolist(), acs.tolist(), strict=True)
+    multiplied = {"macs": macs, "dense_macs": dense}
     curve = [
-        {"timesteps": s, "accuracy": a, "acs": c, "macs": macs / n, "energy_pj": _energy(macs / n, c, prices)}
+        {"timesteps": s, "accuracy": a, "acs": c, **multiplied, "energy_pj": _energy(dense, c, prices)}
         for s, a, c in points
     ]
     return float((ann == labels).double().mean()), curve, paired(ann, snn[-1], labels)._asdict()
@@ -142,9 +143,9 @@ def _chosen(made: Converted, choice: Choice | None, wish: Wish) -> Record:
     return asked | within | {"validation_loss": choice.best.loss, "validation_error": choice.best.error}
 
 
-def _energy(macs: float, acs: float, prices: Hardware) -> float:
+def _energy(dense_macs: float, acs: float, prices: Hardware) -> float:
     """Picojoules of the arithmetic of synapses."""
-    return prices.arithmetic_pj({"dense_macs": macs, "acs": acs})
+    return prices.arithmetic_pj({"dense_macs": dense_macs, "acs": acs})
 
 
 def _least(tries: Iterable[Try], prices: Hardware) -> list[Record]:
@@ -154,13 +155,13 @@ def _least(tries: Iterable[Try], prices: Hardware) -> list[Record]:
         within = [t for t in tries if t.within(loss)]
         if within:
             fewest = min(within, key=lambda t: (t.timesteps, t.acs))
-            cheapest = min(within, key=lambda t: _energy(t.macs, t.acs, prices))
+            cheapest = min(within, key=lambda t: _energy(t.dense_macs, t.acs, prices))
             found.append(
                 {
                     "loss": loss,
                     "timesteps": fewest.timesteps,
                     "mode": fewest.mode,
-                    "energy_pj": _energy(cheapest.macs, cheapest.acs, prices),
+                    "energy_pj": _energy(cheapest.dense_macs, cheapest.acs, prices),
                     "cheapest_mode": cheapest.mode,
                     "cheapest_timesteps": cheapest.timesteps,
                 }
