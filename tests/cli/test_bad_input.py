@@ -5,6 +5,7 @@ import json
 import pickle
 import shutil
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 import torch
@@ -246,6 +247,25 @@ def _old_torch_save(path: Path, model: Path) -> None:
     torch.save(torch.ones(3), path, _use_new_zipfile_serialization=False)
 
 
+def _keras(path: Path, model: Path) -> None:
+    with ZipFile(path, "w") as archive:
+        for name in ("metadata.json", "config.json", "model.weights.h5"):
+            archive.writestr(name, "{}")
+
+
+def _zip(path: Path, model: Path) -> None:
+    with ZipFile(path, "w") as archive:
+        archive.writestr("notes.txt", "nothing")
+
+
+def _cut_zip(path: Path, model: Path) -> None:
+    path.write_bytes(b"PK\x03\x04" + bytes(40))
+
+
+def _hdf5(path: Path, model: Path) -> None:
+    path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(40))
+
+
 def _noise(path: Path, model: Path) -> None:
     path.write_bytes(b"no model at all, but long enough to be read as one")
 
@@ -301,6 +321,10 @@ def _list(path: Path, model: Path) -> None:
         (_pickle, "pickle or torch.save"),
         (_torch_save, "pickle or torch.save"),
         (_old_torch_save, "pickle or torch.save"),
+        (_keras, "is a Keras model, which is read if its name ends in .keras"),
+        (_zip, "is a ZIP archive"),
+        (_cut_zip, "is a ZIP archive"),
+        (_hdf5, "is an HDF5 file"),
         (_noise, "corrupt or no .safetensors file"),
         (_empty, "corrupt or no .safetensors file"),
         (_cut, "corrupt or no .safetensors file"),

@@ -8,12 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from picojoule.data import load
 from picojoule.exchange import save
 from picojoule.experiment import measured as measuring
 from picojoule.experiment.power import Measured
@@ -172,6 +174,28 @@ def test_json_has_what_was_promised(measure, model):
     for quantity in ("acs", "graded_events", "macs", "dense_macs"):
         assert sum(layer[quantity] for layer in record["layers"]) == pytest.approx(record[quantity], rel=1e-12)
     assert record["uncounted"] == []
+
+
+@pytest.mark.parametrize("name", ["model.h5", "model.H5"])
+def test_a_keras_file_is_measured(command, tmp_path, name):
+    """One dense layer on the pixels: every non-zero pixel is multiplied ten times."""
+    layers = [
+        {"class_name": "InputLayer", "config": {"name": "input", "batch_input_shape": [None, 8, 8, 1]}},
+        {"class_name": "Flatten", "config": {"name": "flatten"}},
+        {"class_name": "Dense", "config": {"name": "dense", "units": 10}},
+    ]
+    with h5py.File(tmp_path / name, "w") as file:
+        config = {"class_name": "Sequential", "config": {"name": "model", "layers": layers}}
+        file.attrs["model_config"], file.attrs["backend"] = json.dumps(config), "tensorflow"
+        file.attrs["keras_version"] = "2.15.0"
+        dense = file.create_group("model_weights").create_group("dense")
+        dense.attrs["weight_names"] = np.array([b"dense/kernel:0", b"dense/bias:0"])
+        dense["dense/kernel:0"], dense["dense/bias:0"] = np.ones((64, 10), "f"), np.zeros(10, "f")
+    said = command("measure", name, "--data", "digits", "--json")
+    assert said.code == 0, said.err
+    record, images = json.loads(said.out), load("digits").test.images
+    assert record["method"] == "ann" and record["network"] == name
+    assert record["macs"] == pytest.approx(10 * float((images != 0).sum()) / len(images))
 
 
 def test_a_model_of_ones_own_is_counted_as_by_hand(measure, files):
@@ -400,6 +424,7 @@ REFUSED = [
     (("own.py",), "expected FILE.py:FACTORY"),
     (("none.py:make",), "there is no Python file none.py"),
     (("none.safetensors",), "there is no model file"),
+    (("none.onnx",), "there is no model file"),
     (("bad.py:Nothing",), "to return a tensor, got NoneType"),
     (("bad.py:NotANumber",), "got NaN in what enters it"),
     (("bad.py:Wide",), "images [1, 8, 8] of digits: 1, Linear(in_features=784"),

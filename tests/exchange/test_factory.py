@@ -4,6 +4,7 @@ import pickle
 import sys
 from pathlib import Path
 from textwrap import dedent
+from zipfile import ZipFile
 
 import pytest
 import torch
@@ -280,6 +281,9 @@ def test_weights_that_are_no_safetensors(written, tmp_path):
     assert "there is no weights file" in refusal(f"{file}:make_model", tmp_path / "gone.safetensors")
     (tmp_path / "w.safetensors").write_bytes(b"nothing at all")
     assert "corrupt or no .safetensors file" in refusal(f"{file}:make_model", tmp_path / "w.safetensors")
+    with ZipFile(tmp_path / "w.safetensors", "w") as archive:
+        archive.writestr("notes.txt", "nothing")
+    assert "w.safetensors is a ZIP archive" in refusal(f"{file}:make_model", tmp_path / "w.safetensors")
 
 
 def test_a_module_that_refuses_its_state(written, tmp_path):

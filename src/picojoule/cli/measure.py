@@ -43,7 +43,8 @@ def measure(
     """Count every synaptic operation of a model on a test set, price it, and say against what it wins or loses.
 
     Args:
-        model: A .safetensors file that picojoule wrote, or FILE.py:FACTORY, a function that returns a torch module.
+        model: A .safetensors file that picojoule wrote, a .keras, .h5 or .onnx file, or FILE.py:FACTORY, a function
+            that returns a torch module.
         weights: State dict (.safetensors) for the model of a Python file.
         data: Dataset whose test split is run.
         data_dir: Folder of the datasets; else $PICOJOULE_DATA, else the cache folder.
@@ -149,7 +150,7 @@ def _open(
     model: str, weights: Path | None, timesteps: int | None, dataset: "Dataset"
 ) -> tuple["nn.Module", dict[str, Any], "Declaration"]:
     """The model, what is known of it, and how it is fed and read."""
-    from picojoule.exchange import Declaration, is_factory, load, open_factory, read_notes
+    from picojoule.exchange import KERAS, ONNX, Declaration, is_factory, load, open_factory, read_notes
 
     if is_factory(model):
         if timesteps is not None:
@@ -159,7 +160,8 @@ def _open(
         return made.model, {"method": "own model", "network": Path(model).name, "weights": held}, made.declared
     if weights is not None:
         raise BadInput(f"--weights is for FILE.py:FACTORY; {model} holds its own weights, leave --weights out")
-    network, notes = load(model), read_notes(model)
+    own = Path(model).suffix.lower() not in (*KERAS, *ONNX)
+    network, notes = load(model), read_notes(model) if own else {"method": "ann", "network": Path(model).name}
     shape = tuple(dataset.test.images.shape[1:])
     if network.input_shape != shape:
         raise BadInput(

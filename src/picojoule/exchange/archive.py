@@ -27,6 +27,7 @@ from picojoule.cells import (
     WindowMixer,
 )
 from picojoule.errors import BadInput
+from picojoule.exchange.first_bytes import PICKLE, mistaken_for_safetensors
 from picojoule.files import replacing
 from picojoule.layers import (
     AddTime,
@@ -207,14 +208,11 @@ def read_notes(path: Path | str) -> dict[str, Any]:
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     if not path.is_file():
         raise BadInput(f"there is no model file {path}")
-    with path.open("rb") as file:
-        head = file.read(9)
-    # the first eight bytes of safetensors are a length, which can be anything; then its header begins
-    if head[8:] != b"{" and head.startswith((b"PK", b"\x80")):
-        raise BadInput(
-            f"{path} is a pickle or torch.save file, which can run code when it is loaded; "
-            "expected a .safetensors file that picojoule wrote"
-        )
+    mistaken = mistaken_for_safetensors(path)
+    if mistaken == PICKLE:
+        mistaken += ", which can run code when it is loaded"
+    if mistaken is not None:
+        raise BadInput(f"expected a .safetensors file that picojoule wrote, but {path} is {mistaken}")
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}

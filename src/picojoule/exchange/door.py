@@ -8,6 +8,7 @@ from picojoule.networks import Network
 
 KERAS = (".keras", ".h5", ".hdf5")
 ONNX = (".onnx",)
+"""Endings of the names of model files that other programs write."""
 
 
 def open_model(path: Path | str, device: str = "cpu") -> Network:

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from picojoule.errors import BadInput, unknown_name
+from picojoule.exchange.first_bytes import PICKLE, mistaken_for_safetensors
 from picojoule.kinds import Events, Kind, Values
 
 _IMPORTS = count()
@@ -234,14 +235,15 @@ def _are_layers(types: Any) -> bool:
 def _read_weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise BadInput(f"there is no weights file {path}")
-    with path.open("rb") as file:
-        head = file.read(9)
-    if head[8:] != b"{" and (head.startswith((b"PK", b"\x80")) or path.suffix in (".pt", ".pth")):
+    mistaken = mistaken_for_safetensors(path)
+    if mistaken == PICKLE:
         raise BadInput(
             f"{path} is a pickle, which can run code when it is loaded; convert it once with "
             f"`safetensors.torch.save_file(torch.load({path.name!r}, weights_only=True), "
             f"{path.with_suffix('.safetensors').name!r})`"
         )
+    if mistaken is not None:
+        raise BadInput(f"expected a state dict in a .safetensors file, but {path} is {mistaken}")
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
