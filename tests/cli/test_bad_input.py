@@ -111,6 +111,7 @@ def runs(kept_runs, tmp_path):
         (("train", "synaptic-penalty", "--option.p", "3"), "p=1 or p=2"),
         (("train", "plain", "--data", "mnist", "--data-dir", "nowhere"), "nowhere does not exist"),
         (("measure", "missing.safetensors"), "there is no model file missing.safetensors"),
+        (("measure", "/"), "expected a model file, but / is a folder"),
         (("measure",), "MODEL"),
         (("report",), "at least one file of records"),
         (("report", "missing.jsonl"), "missing.jsonl"),

@@ -126,6 +126,18 @@ def test_no_images_are_refused(digits_maximum):
         diagnose(made, [])
 
 
+def test_images_come_as_one_tensor_or_with_labels(digits_maximum):
+    made, x = convert(digits_maximum.network, digits_maximum.calibration, timesteps=2), digits_maximum.images[:120]
+    found = diagnose(made, x.split(100))
+    assert diagnose(made, x) == diagnose(made, [(b, None) for b in x.split(100)]) == found
+
+
+def test_images_of_another_shape_are_refused(digits_maximum):
+    made = convert(digits_maximum.network, digits_maximum.calibration, timesteps=2)
+    with pytest.raises(BadInput, match=r"expected images to diagnose \[B, 1, 8, 8\], got shape \[4, 3, 8, 8\]"):
+        diagnose(made, [torch.rand(4, 3, 8, 8)])
+
+
 def test_it_is_plain_json(digits_maximum):
     made = convert(digits_maximum.network, digits_maximum.calibration, timesteps=2)
     found = diagnose(made, batches(digits_maximum, 40)).to_dict()

@@ -1,5 +1,6 @@
 """What cannot spike, and data that do not fit, are refused in one sentence that says what to do."""
 
+import numpy as np
 import pytest
 import torch
 from made_up_networks import made_up
@@ -72,7 +73,15 @@ def test_weights_that_are_no_numbers(value):
     [
         ([], {}, "expected calibration images .* got none"),
         (torch.zeros(0, 3, 8, 8), {}, "expected calibration images .* got none"),
-        (torch.rand(4, 1, 8, 8), {}, r"calibration images of shape \(1, 8, 8\) do not fit the model"),
+        (torch.rand(4, 1, 8, 8), {}, r"calibration images of shape \(1, 8, 8\) do not fit the model \([^)]+\)$"),
+        (torch.rand(2, 8, 8), {}, r"shape \(8, 8\) do not fit .*; expected batches \[B, C, H, W\], give one image as"),
+        (list(torch.rand(4, 2, 8, 8)), {}, r"shape \(8, 8\) do not fit .*; expected batches \[B, C, H, W\]"),
+        (np.zeros((4, 3, 8, 8)), {}, "got a NumPy ndarray; make a tensor of it by torch.from_numpy"),
+        ([np.zeros((4, 3, 8, 8))], {}, "batches that are tensors, .* got a NumPy ndarray"),
+        ([{"pixels": torch.rand(4, 3, 8, 8)}], {}, r"got a dict; pass the tensor alone, such as batch\['pixels'\]"),
+        (None, {}, "expected calibration images as a tensor .* got NoneType; pass a tensor"),
+        ([1, 2], {}, "expected calibration images in batches .* got int"),
+        ([torch.rand(8)], {}, r"got a tensor of shape \[8\]"),
         ([torch.rand(2, 3, 8, 8), torch.rand(2, 3, 9, 8)], {}, "expected calibration images of one shape"),
         (torch.full((4, 3, 8, 8), float("nan")), {}, "expected finite floating-point calibration images"),
         (torch.zeros(4, 3, 8, 8, dtype=torch.uint8), {}, "expected finite floating-point calibration images"),

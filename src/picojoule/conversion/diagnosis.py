@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx
 
+from picojoule.conversion.images import image_batches
 from picojoule.conversion.pipeline import Converted, ConvertedLayer
 from picojoule.errors import BadInput
 from picojoule.graph.trace import module_of
@@ -63,11 +64,17 @@ class Diagnosis(NamedTuple):
 
 
 @torch.no_grad()
-def diagnose(converted: Converted, batches: Iterable[Tensor]) -> Diagnosis:
-    """Compare every population with its activation on images, batches of `[B, ...]`. Raises BadInput without any."""
+def diagnose(converted: Converted, images: Tensor | Iterable[Any]) -> Diagnosis:
+    """Compare every population with its activation on images: one tensor `[N, ...]`, or batches as for `convert`.
+
+    Raises BadInput without any, and for those of another shape.
+    """
     spiking, ann = converted.network.graph_module, converted.ann
     tallies = {layer.neuron: _Tally(layer, _threshold(spiking, layer.neuron)) for layer in converted.layers}
-    for x in batches:
+    shape = converted.network.input_shape
+    for x in image_batches(images, "images to diagnose"):
+        if tuple(x.shape[1:]) != shape:
+            raise BadInput(f"expected images to diagnose [B, {', '.join(map(str, shape))}], got shape {list(x.shape)}")
         wanted = {n for name in tallies for n in _with_source(spiking, name)}
         trains, activations = (
             _values(spiking, wanted, x),

@@ -8,6 +8,7 @@ from torch import Tensor, fx, nn
 
 from picojoule.conversion.analog import analog_graph
 from picojoule.conversion.correct import correct_biases
+from picojoule.conversion.images import image_batches
 from picojoule.conversion.normalise import normalised, scale_biases, with_biases, with_ends
 from picojoule.conversion.options import ECCOptions
 from picojoule.conversion.parts import CountInput, CountOutput, neurons_of
@@ -15,12 +16,10 @@ from picojoule.conversion.thresholds import scales
 from picojoule.conversion.time import with_time
 from picojoule.conversion.weight_levels import quantise_weights
 from picojoule.errors import BadInput
+from picojoule.graph.seen import first_line
 from picojoule.graph.shapes import evaluating, infer_shapes
 from picojoule.graph.trace import module_of
 from picojoule.networks import Network
-
-BATCH = 100
-"""Calibration images in one batch, if they come in one tensor."""
 
 
 class ConvertedLayer(NamedTuple):
@@ -103,11 +102,8 @@ def _check(model: Any, timesteps: Any, options: Any) -> None:
 
 def calibration_of(calibration: Tensor | Iterable[Any], options: ECCOptions) -> Sequence[Tensor]:
     """Calibration data as batches `[B, ...]`. Raises BadInput where there are none, or numbers that are no images."""
-    if not isinstance(calibration, Iterable):
-        raise BadInput(f"expected calibration images [N, ...] or batches of them, got {type(calibration).__name__}")
-    whole = isinstance(calibration, Tensor)
-    given = calibration.split(BATCH) if whole else [b[0] if isinstance(b, tuple | list) else b for b in calibration]
-    if not given or not all(isinstance(b, Tensor) and b.dim() > 1 and len(b) for b in given):
+    given = list(image_batches(calibration, "calibration images"))
+    if not given:
         raise BadInput("expected calibration images [N, ...] or batches of them, got none; pass some training images")
     if len({b.shape[1:] for b in given}) > 1:
         shapes = sorted({tuple(b.shape[1:]) for b in given})
@@ -132,8 +128,9 @@ def _classes(model: nn.Module, batch: Tensor) -> int:
         except BadInput:
             raise
         except (RuntimeError, ValueError, TypeError) as error:
-            shape = tuple(batch.shape[1:])
-            raise BadInput(f"calibration images of shape {shape} do not fit the model: {error}") from error
+            shape, said = tuple(batch.shape[1:]), first_line(error)
+            mend = "; expected batches [B, C, H, W], give one image as x[None]" if len(shape) < 3 else ""
+            raise BadInput(f"calibration images of shape {shape} do not fit the model ({said}){mend}") from error
     if not isinstance(scores, Tensor) or scores.dim() != 2:
         got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
         raise BadInput(f"expected a model with scores [B, classes], got {got}; convert its classifying part")
