@@ -1,6 +1,7 @@
 """Any model as a graph of layers: the same numbers, every operation a module, nothing of the model changed."""
 
 import operator
+import warnings
 from collections import Counter
 from typing import Any
 
@@ -330,6 +331,31 @@ def test_what_cannot_be_followed_is_refused(forward, words, capfd):
     assert capfd.readouterr() == ("", "")
     assert "\n" not in str(caught.value)
     assert isinstance(caught.value, UntraceableModel) or "Model" in str(caught.value)
+
+
+def test_the_line_that_depends_on_the_images_is_named():
+    """Export follows the branch on the number of samples, at which fx stops."""
+
+    class Model(nn.Module):
+        def forward(self, x):
+            if x.shape[0] == 0:
+                return x
+            if x.max() > 100:
+                x = x / 255
+            return x.flatten(1)
+
+    with pytest.raises(UntraceableModel, match=r"numbers in a tensor decide .*: if x.max\(\) > 100:\); write its"):
+        module_graph(Model(), IMAGES)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_scripted_module_is_not_read(inside):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit is deprecated
+        model: nn.Module = torch.jit.script(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()))
+    model, name = (nn.Sequential(model, nn.Flatten()), "0") if inside else (model, "the model")
+    with pytest.raises(UntraceableModel, match=f"^{name} is a scripted or jit-traced module"):
+        module_graph(model, IMAGES)
 
 
 def test_unknown_operations_stay():

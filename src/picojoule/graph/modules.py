@@ -42,6 +42,12 @@ def module_graph(model: nn.Module, example: Tensor) -> fx.GraphModule:
     """
     if example.dim() < 2 or not len(example):
         raise BadInput(f"expected an example [B, ...] with at least one sample, got shape {tuple(example.shape)}")
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise UntraceableModel(
+                f"{name or 'the model'} is a scripted or jit-traced module, which cannot be read; give the nn.Module "
+                "that it was made of"
+            )
     batches = _batches(example)
     twin = _twin(model)
     expected = [_scores(twin, batch) for batch in batches]
@@ -50,11 +56,11 @@ def module_graph(model: nn.Module, example: Tensor) -> fx.GraphModule:
         _single_input(graph, model)
         followed = _plain(graph, model, batches)
         _compare(followed, batches, expected, model)
-    except BadInput as refused:
+    except BadInput:
         if isinstance(model, fx.GraphModule) or isinstance(getattr(model, "graph_module", None), fx.GraphModule):
             raise
         try:
-            followed = _plain(_exported(model, batches[1], refused), model, batches)
+            followed = _plain(_exported(model, batches[1]), model, batches)
             _compare(followed, batches, expected, model)
         except BadInput as error:
             followed = _of_one_sample(model, example[:1], error)
@@ -100,17 +106,20 @@ def _single_input(graph: fx.GraphModule, model: nn.Module) -> None:
         raise UntraceableModel(f"{type(model).__name__} takes several inputs; expected one, the images")
 
 
-def _exported(model: nn.Module, batch: Tensor, refused: BadInput) -> fx.GraphModule:
+def _exported(model: nn.Module, batch: Tensor) -> fx.GraphModule:
     try:
         with warnings.catch_warnings(), _quiet(), torch.no_grad():
             warnings.simplefilter("ignore")  # torch.export speaks of its own future
             sizes = ({0: torch.export.Dim.AUTO},) if len(batch) > 1 else None
             return torch.export.export(_twin(model), (batch,), dynamic_shapes=sizes, strict=False).module()  # pyright: ignore
     except Exception as error:
-        cause = refused.__cause__ or error
+        from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode  # slow to import
+
+        branches = isinstance(error, GuardOnDataDependentSymNode)
+        said = "numbers in a tensor decide what is computed" if branches else first_line(error)
         raise UntraceableModel(
-            f"{type(model).__name__} cannot be followed: {first_line(cause)} (at {users_line(cause)}); write its "
-            "forward pass without branches and loops that depend on the images"
+            f"{type(model).__name__} cannot be followed: {said} (at {users_line(error)}); write its forward pass "
+            "without branches and loops that depend on the images"
         ) from error
 
 
@@ -155,7 +164,7 @@ def _plain(graph: fx.GraphModule, model: nn.Module, batches: list[Tensor]) -> fx
 def _of_one_sample(model: nn.Module, one: Tensor, refused: BadInput) -> fx.GraphModule:
     """The graph for one sample, which is that for a batch where a model loops over its samples."""
     try:
-        graph = _exported(model, one, refused)
+        graph = _exported(model, one)
         seen, bare = see_one(graph, one)
         _undo_in_place(graph, seen)
         return _Rebuilt(graph, model, seen, bare).made()
