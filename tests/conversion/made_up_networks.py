@@ -55,6 +55,20 @@ class ClippedNet(nn.Module):
         return self.head(self.relu(self.c(self.clip(self.a(x)) + self.relu(self.b(x)))))
 
 
+class ChunkNet(nn.Module):
+    """Channels of one activation in two pieces that meet in a sum, and the first pixel of its maps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm, self.c = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Conv2d(4, 6, 3, padding=1)
+        self.relu, self.head, self.corner = nn.ReLU(), nn.Sequential(*head(6)), nn.Linear(8, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.relu(self.stem(x)))
+        a, b = x.chunk(2, 1)
+        return self.head(self.relu(self.c(a + b))) + self.corner(x[:, :, 0, 0])
+
+
 class SharedNet(nn.Module):
     """One activation and one convolution, used twice."""
 
@@ -121,6 +135,7 @@ NETWORKS = {
     "concat": ConcatNet,
     "clipped": ClippedNet,
     "weighted-sum": WeightedSumNet,
+    "chunk": ChunkNet,
     "shared": SharedNet,
     "dense": DenseNet,
     "depthwise": lambda: nn.Sequential(

@@ -70,6 +70,8 @@ def _scale_forward(graph: fx.GraphModule, node: fx.Node, user: fx.Node) -> list[
 def moved(module: nn.Module | None, factor: Tensor, shape: tuple[int, ...]) -> Tensor | None:
     """The factor behind a layer that moves or pools what was scaled; None where none does the same."""
     spatial = isinstance(module, (*AVERAGES, *MAXIMA, *SPATIAL))
+    if isinstance(module, nn.ZeroPad1d | nn.ZeroPad2d | nn.ZeroPad3d):
+        spatial = len(module.padding) < 2 * len(shape)  # else it adds or leaves out channels
     if isinstance(module, nn.Upsample) and module.mode != "nearest":
         spatial = spatial and factor.dim() == 0
     if spatial:

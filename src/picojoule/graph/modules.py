@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 from picojoule.errors import BadInput, UntraceableModel
 from picojoule.graph.operations import AFFINE, ARGUMENTS, Call, Sample, layers_of
 from picojoule.graph.seen import OPEN, Seen, first_line, is_check, name_of, see, see_one, unbound
+from picojoule.graph.splits import pieces_as_slices
 from picojoule.graph.trace import trace, users_line
 
 _JOINS: dict[str, Any] = {
@@ -158,6 +159,7 @@ def _plain(graph: fx.GraphModule, model: nn.Module, batches: list[Tensor]) -> fx
     """The graph with layers in the place of functions, one module for each call, and nothing in place."""
     seen = see(graph, batches)
     _undo_in_place(graph, seen)
+    pieces_as_slices(graph, seen)
     return _Rebuilt(graph, model, seen, set()).made()
 
 

@@ -164,26 +164,39 @@ def _permute(call: Call) -> Layers:
 
 
 def _picked(call: Call) -> Layers:
-    """Indexing: of everything, of one place that is all there is, of rows and columns."""
+    """Indexing: of everything, of one place that is all there is, of spans and places of axes behind the batch."""
     if math.prod(call.before) == math.prod(call.after):
         return reshaped(call)
     index = _index(call)
     if Ellipsis in index:
         at = index.index(Ellipsis)
         index = (*index[:at], *[slice(None)] * (len(call.before) + 2 - len(index)), *index[at + 1 :])
-    if len(call.before) != 3 or len(call.after) != 3 or not all(isinstance(i, slice) for i in index):
+    if index[0] != slice(None) or not all(type(i) in (slice, int) for i in index):
         return None
-    spans = [range(n)[i] for n, i in zip(call.before, index[1:], strict=False)]
-    spans += [range(n) for n in call.before[len(spans) :]]
-    if index[0] != slice(None) or len(spans[0]) != call.before[0]:
+    wanted = (*index[1:], *[slice(None)] * len(call.before))
+    pairs = zip(map(range, call.before), wanted, strict=False)
+    spans = [places[i] if isinstance(i, slice) else places[i:][:1] for places, i in pairs]
+    last = _reshape(tuple(map(len, spans)), call.after)
+    first = _spans(call, spans)
+    return None if first is None or last is None else [*first, *last]
+
+
+def _spans(call: Call, spans: list[range]) -> Layers:
+    if len(spans) == 3 and len(spans[0]) == call.before[0]:
+        return _cropped(call, spans[1], spans[2])
+    kind = {1: nn.ZeroPad1d, 2: nn.ZeroPad2d, 3: nn.ZeroPad3d}.get(len(spans))
+    if kind is None or any(span.step != 1 for span in spans):
         return None
-    return _cropped(call, spans[1], spans[2])
+    off = [m for n, span in zip(call.before, spans, strict=True) for m in (span.stop - n, -span.start)]
+    return [kind(tuple(reversed(off)))]  # padding by less than nothing
 
 
 def _index(call: Call) -> tuple[Any, ...]:
     if call.name == "slice":
         span = slice(call.get("start"), call.get("end"), call.get("step"))
         return (*[slice(None)] * (call.get("dim", 0) % (len(call.before) + 1)), span)
+    if call.name == "select":
+        return (*[slice(None)] * (call.get("dim", 0) % (len(call.before) + 1)), call.get("index"))
     index = call.get("index")
     return index if isinstance(index, tuple) else (index,)
 
@@ -414,6 +427,8 @@ _TABLE: dict[str, Callable[[Call], Layers]] = {
     "batch_norm": _batch_norm,
     "neg": lambda call: _affine(call._replace(given={"other": 1.0})),
     **dict.fromkeys(RESHAPES, reshaped),
+    "select": _picked,
+    "pixel_shuffle": _simple(nn.PixelShuffle, "upscale_factor"),
     **dict.fromkeys(SAME, _same),
     **dict.fromkeys(AFFINE, _affine),
     **{f"max_pool{n}d": _max_pool for n in (1, 2, 3)},
@@ -446,6 +461,8 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "pad": ("pad", "mode", "value"),
     "transpose": ("dim0", "dim1"),
     "getitem": ("index",),
+    "select": ("dim", "index"),
+    "pixel_shuffle": ("upscale_factor",),
     "interpolate": ("size", "scale_factor", "mode", "align_corners", "recompute_scale_factor", "antialias"),
     "linear": ("weight", "bias"),
     "matmul": ("other",),

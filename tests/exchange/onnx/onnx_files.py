@@ -8,9 +8,12 @@ onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
 
 
 def model(nodes, weights=None, shape=(3, 8, 8), opset=17, batch: str | int = "N", output="y", ir=8):
-    """A model of `nodes` from `x` to `output`, as bytes. A node is `(op, inputs, output, attributes)`."""
+    """A model of `nodes` from `x` to `output`, as bytes. A node is `(op, inputs, output or outputs, attributes)`."""
     helper, number = onnx.helper, onnx.TensorProto.FLOAT
-    made = [helper.make_node(op, list(inputs), [out], name=f"{op}_{out}", **kw) for op, inputs, out, kw in nodes]
+    made = []
+    for op, inputs, out, attributes in nodes:
+        outs = [out] if isinstance(out, str) else out
+        made.append(helper.make_node(op, list(inputs), outs, name=f"{op}_{outs[0]}", **attributes))
     held = [onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in (weights or {}).items()]
     graph = helper.make_graph(
         made,

@@ -56,13 +56,14 @@ def _build(file: OnnxFile) -> Network:
     for number, node in enumerate(nodes):
         step = _step(node, number, file, values, net)
         made = _made(step, net)
-        values[node.output[0]] = made
-        if isinstance(made, Activation):
-            net.reads[made.node] += reads[node.output[0]]
+        for name, value in zip(node.output, made if isinstance(made, list) else [made], strict=False):
+            values[name] = value
+            if isinstance(value, Activation):
+                net.reads[value.node] += reads[name]
     return _network(net, shape, values[output])
 
 
-def _made(step: Step, net: Assembly) -> Value:
+def _made(step: Step, net: Assembly) -> Value | list[Value]:
     try:
         if not all(is_constant(v) for v in step.inputs):
             return apply(step, net)
@@ -79,7 +80,7 @@ def _made(step: Step, net: Assembly) -> Value:
 def _step(node: Any, number: int, file: OnnxFile, values: dict[str, Value], net: Assembly) -> Step:
     name = readable(node.name, node.op_type) or f"{node.op_type.lower()}{number}"
     op = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}::{node.op_type}"
-    step = Step(op, name, file.opset, (), {a.name: a for a in node.attribute}, file.path.parent)
+    step = Step(op, name, file.opset, (), {a.name: a for a in node.attribute}, file.path.parent, len(node.output))
     for place in node.input:
         if place and place not in values:
             raise step.bad(f"reads {place!r}, which nothing before it makes; export the model again")
@@ -128,7 +129,7 @@ def _needed(file: OnnxFile, known: set[str]) -> tuple[list[Any], str]:
     needed, nodes = {output}, []
     for node in reversed(file.graph.node):
         wanted = needed.intersection(o for o in node.output if o)
-        if wanted - set(node.output[:1]):
+        if wanted - set(node.output[:1]) and node.op_type != "Split":
             raise BadInput(
                 f"{node.op_type} {node.name!r} has several outputs that are used; only its first is supported"
             )

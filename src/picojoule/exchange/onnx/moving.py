@@ -1,4 +1,4 @@
-"""Operators that only move numbers: reshape, transpose, slice, concatenate, resize."""
+"""Operators that only move numbers: reshape, transpose, slice, split, gather, concatenate, resize."""
 
 import math
 from collections.abc import Sequence
@@ -9,8 +9,8 @@ from torch import nn
 
 from picojoule.exchange.onnx.assembly import BATCH, Assembly
 from picojoule.exchange.onnx.constants import slices
-from picojoule.exchange.onnx.padding import cropped
-from picojoule.exchange.onnx.step import Activation, Step
+from picojoule.exchange.onnx.padding import sliced
+from picojoule.exchange.onnx.step import Activation, Step, Value
 from picojoule.layers import Permute, Reshape
 
 
@@ -107,7 +107,7 @@ def concatenate(step: Step, net: Assembly) -> Activation:
 
 
 def crop(step: Step, net: Assembly) -> Activation:
-    """Slice of rows and columns, which is a crop; slices of everything vanish."""
+    """Slice of channels, rows and columns; slices of everything vanish."""
     x = step.activation()
     begin, end = [0] * len(x.shape), [0] * len(x.shape)
     for axis, start, stop, pace in slices(step, len(x.shape)):
@@ -115,9 +115,49 @@ def crop(step: Step, net: Assembly) -> Activation:
             raise step.bad(f"takes every {pace}th index of axis {axis}; use a pooling or a convolution with a stride")
         first, last, _ = slice(start, stop).indices(x.shape[axis])
         begin[axis], end[axis] = first, x.shape[axis] - max(first, last)
-    if any((*begin[:2], *end[:2])):
-        raise step.bad("takes some of the samples or channels; only rows and columns can be cropped")
-    return cropped(step, net, x, begin[2:], end[2:])
+    return sliced(step, net, x, begin, end)
+
+
+def _piece(step: Step, net: Assembly, x: Activation, axis: int, first: int, size: int) -> Activation:
+    begin, end = [0] * len(x.shape), [0] * len(x.shape)
+    begin[axis], end[axis] = first, x.shape[axis] - first - size
+    return sliced(step, net, x, begin, end)
+
+
+def split(step: Step, net: Assembly) -> list[Value]:
+    """Split into pieces of given or equal sizes, each of which is a slice."""
+    x = step.activation()
+    (axis,) = step.axes([step.whole("axis", 0)], len(x.shape))
+    size = -(-x.shape[axis] // step.outputs)
+    sizes = step.listed("split", 1) or [min(size, x.shape[axis] - i * size) for i in range(step.outputs)]
+    if not axis or len(sizes) != step.outputs or min(sizes) < 1 or sum(sizes) != x.shape[axis]:
+        raise step.bad(f"cuts axis {axis} of {list(x.sample)} behind the batch into {sizes[:8]}; expected what fits")
+    return [_piece(step, net, x, axis, sum(sizes[:i]), size) for i, size in enumerate(sizes)]
+
+
+def gather(step: Step, net: Assembly) -> Activation:
+    """Gather of one index, or of indices in a row, along an axis behind the batch."""
+    x, index = step.activation(), step.constant(1)
+    (axis,) = step.axes([step.whole("axis", 0)], len(x.shape))
+    size, flat = x.shape[axis], [int(i) for i in index.reshape(-1)[: x.shape[axis] + 1]]
+    first = flat[0] + size * (flat[0] < 0) if flat else -1
+    if not axis or index.ndim > 1 or first < 0 or [i % size for i in flat] != [*range(first, first + len(flat))]:
+        raise step.bad(f"picks {flat[:8]} of axis {axis}; expected neighbours in their order, behind the batch")
+    piece = _piece(step, net, x, axis, first, len(flat))
+    kept = [*x.shape[:axis], *index.shape, *x.shape[axis + 1 :]]
+    return reshaped(step, net, piece, kept[1:])
+
+
+def depth_to_space(step: Step, net: Assembly) -> Activation:
+    """DepthToSpace, with channels in either order."""
+    x, block = step.activation(), step.whole("blocksize", 0)
+    if len(x.shape) != 4 or block < 1 or x.shape[1] % block**2:
+        raise step.bad(f"makes blocks of {block} x {block} of {list(x.sample)}, which does not divide its channels")
+    channels, *maps = x.sample
+    if step.text("mode", "DCR") == "DCR":
+        x = reshaped(step, net, x, [block**2, channels // block**2, *maps])
+        x = reshaped(step, net, moved(step, net, x, [2, 1, 3, 4]), [channels, *maps])
+    return net.layer(step, nn.PixelShuffle(block), x)
 
 
 def expand(step: Step, net: Assembly) -> Activation:

@@ -10,7 +10,7 @@ from picojoule.exchange.onnx.activations import elementwise
 from picojoule.exchange.onnx.assembly import Assembly
 from picojoule.exchange.onnx.step import Step, Value
 
-OPERATORS: dict[str, Callable[[Step, Assembly], Value]] = {
+OPERATORS: dict[str, Callable[[Step, Assembly], Value | list[Value]]] = {
     "Conv": weights.conv,
     "ConvTranspose": weights.conv_transpose,
     "Gemm": weights.gemm,
@@ -36,6 +36,9 @@ OPERATORS: dict[str, Callable[[Step, Assembly], Value]] = {
     "Transpose": moving.transpose,
     "Concat": moving.concatenate,
     "Slice": moving.crop,
+    "Split": moving.split,
+    "Gather": moving.gather,
+    "DepthToSpace": moving.depth_to_space,
     "Expand": moving.expand,
     "Shape": moving.shape_of,
     "Resize": moving.resize,
@@ -74,12 +77,14 @@ _ADVICE = {
     "Erf": "it is a part of GELU, which cannot spike; train with ReLU",
     "LayerNormalization": "train with batch normalisation",
     "InstanceNormalization": "train with batch normalisation",
-    "Split": "use separate layers and a concatenation",
 }
 
 
-def apply(step: Step, net: Assembly) -> Value:
-    """What `step` makes: a tensor, with its layers added to `net`, or a constant. Raises BadInput if unsupported."""
+def apply(step: Step, net: Assembly) -> Value | list[Value]:
+    """What `step` makes: a tensor, with its layers added to `net`, or a constant; of a Split, a list of tensors.
+
+    Raises BadInput if unsupported.
+    """
     function = OPERATORS.get(step.op)
     if function is None:
         advice = _ADVICE.get(step.op, "replace it by a supported layer before exporting")

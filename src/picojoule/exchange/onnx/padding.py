@@ -53,6 +53,21 @@ def cropped(step: Step, net: Assembly, x: Activation, begin: Sequence[int], end:
     return net.layer(step, Crop2d(begin[1], end[1], begin[0], end[0]), x, part="crop")
 
 
+def sliced(step: Step, net: Assembly, x: Activation, begin: Sequence[int], end: Sequence[int]) -> Activation:
+    """`x` without some of the first and last places of every axis, the batch included among `begin` and `end`."""
+    if begin[0] or end[0]:
+        raise step.bad("takes some of the samples; expected the whole batch")
+    if not any((*begin, *end)):
+        return x
+    if len(begin) == 4 and not begin[1] and not end[1]:
+        return cropped(step, net, x, begin[2:], end[2:])
+    kind = {2: nn.ZeroPad1d, 3: nn.ZeroPad2d, 4: nn.ZeroPad3d}.get(len(begin))
+    if kind is None:
+        raise step.bad(f"takes a part of a tensor with {len(begin)} axes; expected 2 to 4")
+    off = [-n for pair in zip(reversed(begin[1:]), reversed(end[1:]), strict=True) for n in pair]
+    return net.layer(step, kind(tuple(off)), x)  # padding by less than nothing
+
+
 def pad(step: Step, net: Assembly) -> Activation:
     """Pad with zeros, around rows and columns."""
     x = step.activation()

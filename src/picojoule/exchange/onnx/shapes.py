@@ -108,6 +108,11 @@ def _upsample(layer: Any, shape: Shape) -> Shape:
     return (*shape[:2], *_positive([math.floor(n * f) for n, f in zip(shape[2:], factors, strict=True)]))
 
 
+def _pixel_shuffle(layer: Any, shape: Shape) -> Shape:
+    factor = layer.upscale_factor
+    return (shape[0], shape[1] // factor**2, shape[2] * factor, shape[3] * factor)
+
+
 def _each(value: Any, rank: int) -> tuple[Any, ...]:
     return tuple(value) if isinstance(value, tuple) else (value,) * rank
 
@@ -130,7 +135,8 @@ _RULES: dict[tuple[type[nn.Module], ...], Callable[[Any, Shape], Shape]] = {
     (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d): _pool,
     (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d): _adaptive,
     (nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d): _adaptive,
-    (nn.ZeroPad1d, nn.ZeroPad2d): _pad,
+    (nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d): _pad,
+    (nn.PixelShuffle,): _pixel_shuffle,
     (nn.Upsample,): _upsample,
     (nn.Flatten,): lambda layer, shape: (shape[0], math.prod(shape[1:])),
     (Permute,): lambda layer, shape: (shape[0], *(shape[1 + d] for d in layer.dims)),

@@ -31,7 +31,7 @@ Value = Activation | np.ndarray
 
 
 class Step(NamedTuple):
-    """A node: operator, name, inputs (None where left out), and typed access to its attributes."""
+    """A node: operator, name, inputs (None where left out), number of outputs, and typed access to its attributes."""
 
     op: str
     name: str
@@ -39,6 +39,7 @@ class Step(NamedTuple):
     inputs: tuple[Value | None, ...]
     attributes: dict[str, Any]
     folder: Path
+    outputs: int = 1
 
     def bad(self, why: str) -> BadInput:
         return BadInput(f"{self.op} {self.name!r} {why}")
