@@ -18,9 +18,7 @@ def open_model(path: Path | str, device: str = "cpu") -> Network:
     BadInput for a folder or a file that is not intact, and for layers that are not known, with their name and type.
     """
     if Path(path).is_dir():
-        raise BadInput(
-            f"expected a model file, but {path} is a folder; save the model as a file, such as model.keras"
-        )
+        raise BadInput(f"expected a model file, but {path} is a folder; save the model as a file, such as model.keras")
     suffix = Path(path).suffix.lower()
     if suffix in (*KERAS, *ONNX) and not Path(path).is_file():
         raise BadInput(f"there is no model file {path}")
