@@ -86,7 +86,6 @@ def test_weights_that_are_no_numbers(value):
         (torch.full((4, 3, 8, 8), float("nan")), {}, "expected finite floating-point calibration images"),
         (torch.zeros(4, 3, 8, 8, dtype=torch.uint8), {}, "expected finite floating-point calibration images"),
         (torch.zeros(4, 3, 8, 8), {}, "expected calibration images that show something, got only zeros"),
-        (None, {}, r"expected calibration images \[N, ...\] or batches of them, got NoneType"),
         (IMAGES - 1, {"input": "count"}, r"in \[0, 1\] for input='count', got numbers from -\S+ to -\S+;"),
         (255 * IMAGES, {"input": "count"}, r"in \[0, 1\] for input='count', got numbers from \S+ to 2\d\d\S+;"),
     ],
