@@ -3,7 +3,7 @@ import torch
 from torch.nn.functional import pad
 
 from picojoule.errors import BadInput
-from picojoule.experiment.augment import crop_and_flip, rotate_shift_and_flip
+from picojoule.experiment.augment import AUGMENTATIONS, crop_and_flip, rotate_shift_and_flip
 
 
 def _generator(seed: int = 0) -> torch.Generator:
@@ -87,6 +87,14 @@ def test_rotation_without_angle_and_shift_only_mirrors():
     mirrored = [bool(torch.isclose(b, a.flip(2), atol=1e-5).all()) for a, b in zip(x, y, strict=True)]
     same = [bool(torch.isclose(b, a, atol=1e-5).all()) for a, b in zip(x, y, strict=True)]
     assert all(a != b for a, b in zip(mirrored, same, strict=True)) and 16 < sum(mirrored) < 48
+
+
+def test_rotation_without_flips_mirrors_nothing():
+    x = torch.rand(64, 3, 6, 9, generator=_generator(1))
+    turned = rotate_shift_and_flip(x, _generator(), flip=False)
+    assert torch.equal(AUGMENTATIONS["rotate-shift"](x, _generator()), turned) and not torch.equal(turned, x)
+    still = rotate_shift_and_flip(x, _generator(), degrees=0, share=0, flip=False)
+    torch.testing.assert_close(still, x)
 
 
 def test_a_turned_image_is_turned_by_no_more_than_asked():

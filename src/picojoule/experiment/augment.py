@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -32,11 +33,14 @@ def crop_and_flip(x: Tensor, generator: torch.Generator, padding: int = 4) -> Te
     return torch.where(flips, crops.flip(3), crops)
 
 
-def rotate_shift_and_flip(x: Tensor, generator: torch.Generator, degrees: float = 15.0, share: float = 0.1) -> Tensor:
+def rotate_shift_and_flip(
+    x: Tensor, generator: torch.Generator, degrees: float = 15.0, share: float = 0.1, flip: bool = True
+) -> Tensor:
     """Each image of `[B, C, H, W]` turned about its centre, shifted, and flipped or not; outside lies its border.
 
     Angles are uniform within `degrees` either way, shifts within `share` of each side, and left and right are swapped
-    with probability 1/2; values in between are bilinear. Draws, shape and errors as in `crop_and_flip`; floats only.
+    with probability 1/2 unless `flip` is off; values in between are bilinear. Draws, shape and errors as in
+    `crop_and_flip`; floats only.
 
     Source: the ranges are those of the training scripts of SpKeras.
     """
@@ -46,7 +50,7 @@ def rotate_shift_and_flip(x: Tensor, generator: torch.Generator, degrees: float 
     draws = torch.rand(4, batch, generator=generator, device=generator.device).to(x.device)
     angle = (2 * draws[0] - 1) * math.radians(degrees)
     right, down = (2 * (2 * draws[1:3] - 1) * share).unbind()  # a side is 2 long in the coordinates of the grid
-    mirror = torch.where(draws[3] < 0.5, -1.0, 1.0)
+    mirror = torch.where((draws[3] < 0.5) & flip, -1.0, 1.0)
     cos, sin = angle.cos(), angle.sin()
     maps = torch.stack(
         [
@@ -61,6 +65,7 @@ def rotate_shift_and_flip(x: Tensor, generator: torch.Generator, degrees: float 
 
 AUGMENTATIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
     "crop-flip": crop_and_flip,
+    "rotate-shift": partial(rotate_shift_and_flip, flip=False),
     "rotate-shift-flip": rotate_shift_and_flip,
 }
 """What `--augment` can ask for."""

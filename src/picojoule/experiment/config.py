@@ -10,7 +10,7 @@ from picojoule.networks import ENCODERS, POOLINGS, READOUTS, check_network
 
 PRECISIONS = ("fp32", "bf16", "auto")
 SAVED = ("fp32", "bf16")
-AUGMENTATIONS = ("none", "crop-flip", "rotate-shift-flip")
+AUGMENTATIONS = ("none", "crop-flip", "rotate-shift", "rotate-shift-flip")
 OPTIMISERS = ("adam", "sgd")
 SCHEDULES = ("cosine", "one-cycle", "constant")
 
@@ -49,7 +49,8 @@ class Training:
         dropout: Dropout of vgg16 and vgg16-4096, as a share of the published rates.
         batch_size: Images per step, over all processes; 64 for digits, else 128.
         augment: none, crop-flip (random crops after padding by 4, random mirror images; the default for CIFAR-10 and
-            Tiny ImageNet), or rotate-shift-flip (by up to 15 degrees and 10 % of the side, random mirror images).
+            Tiny ImageNet), rotate-shift (by up to 15 degrees and 10 % of the side), or rotate-shift-flip (with random
+            mirror images).
         precision: fp32, bf16 (autocast in training; evaluation is always float32), or auto: bf16 where the processor
             has AMX or the GPU bf16, else fp32. The record says which one ran.
         channels_last: Keep maps in channels-last memory order.
