@@ -43,6 +43,25 @@ def refusal(name: object, weights: Path | None = None) -> str:
     return str(caught.value)
 
 
+def test_a_misspelled_name_is_compared_with_what_can_make_a_model(written):
+    file = written("""
+        from dataclasses import dataclass
+        from collections import OrderedDict
+        from torch import nn
+        from torch.nn import Linear, Sequential
+        @dataclass
+        class Width:
+            n: int = 2
+        width = Width()
+        class Block(nn.Module):
+            def __init__(self, width): super().__init__()
+        def block(width): return Block(width)
+        def linear(): return Linear(3, 2)
+        ready = Sequential(Linear(3, 2))
+    """)
+    assert refusal(f"{file}:Linea").endswith("did you mean 'linear'? (known: linear, ready)")
+
+
 @pytest.mark.parametrize("how", ["make", "Net", "lazy", "ready"])
 def test_functions_classes_and_modules_give_a_model(written, how):
     file = written("""

@@ -20,7 +20,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from importlib.util import module_from_spec, spec_from_file_location
-from inspect import Parameter, signature
+from inspect import Parameter, isfunction, signature
 from itertools import count
 from pathlib import Path
 from types import ModuleType
@@ -174,10 +174,10 @@ def _import(file: Path) -> ModuleType:
 
 def _call(module: ModuleType, function: str, file: Path) -> nn.Module:
     if not hasattr(module, function):
-        own = [name for name, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
-        if own:
-            raise unknown_name(f"factory of {file.name}", function, own)
-        raise BadInput(f"{file.name} defines no function {function}, and no other")
+        known = [name for name, value in vars(module).items() if _makes_models(value, module)]
+        if known:
+            raise unknown_name(f"factory of {file.name}", function, known)
+        raise BadInput(f"{file.name} defines no function {function}, and no other without required arguments")
     factory = getattr(module, function)
     if isinstance(factory, nn.Module):
         return factory
@@ -194,6 +194,13 @@ def _call(module: ModuleType, function: str, file: Path) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise BadInput(f"{function} in {file.name} returned {_what(model)}; expected an nn.Module")
     return model
+
+
+def _makes_models(value: Any, module: ModuleType) -> bool:
+    """Whether something in a file is a model, or may make one: defined there, and callable without arguments."""
+    makes = isfunction(value) or isinstance(value, type) and issubclass(value, nn.Module)
+    own = getattr(value, "__module__", None) == module.__name__
+    return isinstance(value, nn.Module) or makes and own and not _needed(value)
 
 
 def _needed(factory: Callable[..., Any]) -> list[str]:
