@@ -52,7 +52,7 @@ def test_it_converges_and_the_first_layer_is_as_clocked(name):
     with torch.no_grad():
         exact, found = made.ann(x), closed_form(made)(x)
     assert (exact - found).abs().mean() < 0.03 * exact.std()
-    first = made.layers[0].neuron
+    first = made.layers[0].name
     assert count_mismatch(made, x)[first] < 0.01, "a constant current leaves nothing to the order of events"
 
 

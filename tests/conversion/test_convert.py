@@ -65,7 +65,7 @@ def test_every_rectifier_is_replaced_and_no_synapse_but_the_first_multiplies(nam
     graph = made.network.graph_module
     assert not any(isinstance(m, (*RECTIFIERS, nn.MaxPool2d, nn.LeakyReLU)) for m in graph.modules())
     neurons = [n.name for n in graph.graph.nodes if n.op == "call_module" and isinstance(_at(graph, n), Neuron)]
-    assert neurons == [layer.neuron for layer in made.layers] and len(neurons) >= 1
+    assert neurons == [layer.name for layer in made.layers] and len(neurons) >= 1
     with torch.no_grad():
         _, activity = observe(made.network, x[:1], strict=True)(x)
     constant = [r for r in activity.synapses if not isinstance(r.site.kind, Events)]
@@ -177,7 +177,7 @@ def test_no_scale_is_above_a_ceiling(options, ceiling):
 
 def test_a_clipped_activation_that_is_added_to_another_has_a_scale_and_a_population_of_its_own():
     network, x = made_up("clipped")
-    layers = {layer.neuron: float(layer.scale) for layer in convert(network, x, options=MAX).layers}
+    layers = {layer.name: float(layer.scale) for layer in convert(network, x, options=MAX).layers}
     assert list(layers) == ["clip", "clip_neurons", "relu", "relu_1"]
     assert layers["clip"] == pytest.approx(0.2) and layers["clip_neurons"] == layers["relu"] > 0.2
 
@@ -204,7 +204,7 @@ def test_currents_that_are_never_negative_need_one_population():
     network, x = made_up("weighted-sum")
     for options in (MAX, ECCOptions(normalisation="max", pooling="pass", input="count")):
         made = convert(network, x, options=options)
-        assert len(made.layers) == 4 and not any("negative" in layer.neuron for layer in made.layers)
+        assert len(made.layers) == 4 and not any("negative" in layer.name for layer in made.layers)
 
 
 def test_bias_maps_are_kept_only_where_padding_cuts():

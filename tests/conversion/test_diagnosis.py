@@ -25,7 +25,7 @@ def by_name(found):
 def test_many_steps_agree_with_the_network(digits_maximum):
     made = convert(digits_maximum.network, digits_maximum.calibration, timesteps=256, options=EXACT)
     found = diagnose(made, batches(digits_maximum))
-    assert [layer.name for layer in found.layers] == [layer.activation for layer in made.layers]
+    assert [layer.name for layer in found.layers] == [layer.name for layer in made.layers]
     assert found.breaks_at is None and "No layer breaks" in found.suggestion
     for layer in found.layers:
         assert layer.correlation > 0.995 and layer.max_error < 0.02 and layer.missing_fraction < 0.01
@@ -81,7 +81,7 @@ def test_a_population_that_is_rightly_silent_or_constant_does_not_break(bias):
 def test_a_constant_population_with_the_wrong_rate_breaks():
     network, x = constant_layer(0.9)
     made = convert(network, x, timesteps=8, options=ECCOptions(constant=0.5))
-    assert diagnose(made, [x]).breaks_at == made.layers[0].activation
+    assert diagnose(made, [x]).breaks_at == made.layers[0].name
 
 
 def test_a_scale_far_too_small_saturates(digits_maximum):

@@ -101,7 +101,7 @@ def test_a_wrong_epsilon_shifts_the_analog_scores(digits_average):
 def test_clock_and_closed_form_differ_in_some_counts(digits_average):
     made = convert(digits_average.network, digits_average.calibration, options=options(**COUNTS))
     shares = count_mismatch(made, digits_average.images)
-    assert list(shares)[:-1] == [layer.neuron for layer in made.layers]
+    assert list(shares)[:-1] == [layer.name for layer in made.layers]
     mean = sum(shares.values()) / len(shares)
     assert 0.05 < mean < 0.4
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from picojoule.conversion import ECCOptions, convert
 from picojoule.errors import BadInput
+from picojoule.neurons import IAF
 
 IMAGES = torch.rand(4, 3, 8, 8)
 
@@ -18,10 +19,10 @@ def with_part(part: nn.Module) -> nn.Module:
 
 @pytest.mark.parametrize(
     "part",
-    [nn.GELU(), nn.Sigmoid(), nn.Tanh(), nn.SiLU(), nn.Softmax(1), nn.LayerNorm(6), nn.GroupNorm(2, 4), nn.ELU()],
+    [nn.GELU(), nn.Sigmoid(), nn.Tanh(), nn.SiLU(), nn.ELU()],
     ids=lambda part: type(part).__name__,
 )
-def test_a_layer_that_cannot_spike_is_named_with_what_to_do(part):
+def test_an_activation_that_cannot_spike_is_named_with_what_to_do(part):
     network = with_part(part)
     network(IMAGES)
     with pytest.raises(BadInput) as refusal:
@@ -30,6 +31,59 @@ def test_a_layer_that_cannot_spike_is_named_with_what_to_do(part):
         f"cannot convert 1 ({type(part).__name__}): it has no spiking form; train the network with ReLU in its place, "
         "which spikes can stand for, or take it out"
     )
+
+
+class FirstOutput(nn.Module):
+    """The first output of a layer that gives several, for images as sequences of rows."""
+
+    def __init__(self, layer: nn.Module, inputs: int = 1):
+        super().__init__()
+        self.layer, self.inputs, self.scores = layer, inputs, nn.LazyLinear(5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x.flatten(1, 2)
+        found = self.layer(*(x,) * self.inputs)
+        return self.scores((found[0] if isinstance(self.layer, GIVING_SEVERAL) else found).flatten(1))
+
+
+GIVING_SEVERAL = (nn.LSTM, nn.GRU, nn.MultiheadAttention)
+ENCODER = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+
+
+@pytest.mark.parametrize(
+    "network, advice",
+    [
+        (FirstOutput(nn.LSTM(8, 6, batch_first=True)), "without recurrence; .* `picojoule train plain --network spik"),
+        (FirstOutput(nn.GRU(8, 6, batch_first=True)), "without recurrence"),
+        (FirstOutput(ENCODER), "attention multiplies activations by each other, .*; use convolutions or linear"),
+        (FirstOutput(nn.MultiheadAttention(8, 2, batch_first=True), 3), "attention multiplies"),
+        (with_part(nn.LayerNorm(6)), "anew for every image; train the network with batch norm in its place"),
+        (with_part(nn.GroupNorm(2, 4)), "train the network with batch norm in its place"),
+        (with_part(nn.InstanceNorm2d(4)), "train the network with batch norm in its place"),
+        (with_part(nn.Softmax(1)), "a softmax is left out where it makes the scores, but .*; train the network with"),
+        (with_part(nn.ReflectionPad2d(1)), "it has no spiking form; use linear layers, .* in its place, or take it"),
+    ],
+    ids=["LSTM", "GRU", "TransformerEncoderLayer", "MultiheadAttention", "LayerNorm", "GroupNorm", "InstanceNorm2d",
+         "Softmax", "ReflectionPad2d"],
+)  # fmt: skip
+def test_every_kind_of_layer_has_its_own_advice(network, advice, request):
+    network(IMAGES)
+    with pytest.raises(BadInput, match=rf"cannot convert \w+ \({request.node.callspec.id}\): .*{advice}"):
+        convert(network.eval(), IMAGES)
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["with neurons", "converted"])
+def test_what_spikes_already_is_not_converted(again):
+    network, x = made_up("conv")
+    network = convert(network, x).network if again else nn.Sequential(nn.Flatten(), nn.Linear(9, 4), IAF())
+    with pytest.raises(BadInput, match=r"nothing to convert: \S+ \(IAF\) already spikes; use the network as it is, or"):
+        convert(network, x)
+
+
+@pytest.mark.parametrize("options", [{}, {"input": "count"}], ids=str)
+def test_a_network_without_a_place_for_spikes_is_not_converted(options):
+    with pytest.raises(BadInput, match="there is nothing to convert: no layer of Sequential would receive spikes"):
+        convert(nn.Sequential(nn.Flatten(), nn.Linear(192, 5)), IMAGES, options=ECCOptions(**options))
 
 
 class Product(nn.Module):

@@ -1,7 +1,6 @@
 """The canonical analog graph of a trained network: without time, every layer on its own, ready to spike."""
 
 import copy
-import operator
 from typing import Any
 
 import torch
@@ -12,21 +11,20 @@ from picojoule.conversion.groups import relay_ceilings
 from picojoule.conversion.norms import affine_norms
 from picojoule.conversion.options import ECCOptions
 from picojoule.conversion.order import pool_behind_activation
-from picojoule.conversion.parts import ADAPTIVE_MAXIMA, AVERAGES, LEAKY, MAXIMA, MOVES, NORMS, RECTIFIERS, is_synaptic
+from picojoule.conversion.parts import ADAPTIVE_MAXIMA, is_synaptic
 from picojoule.conversion.populations import with_populations
+from picojoule.conversion.refusals import refuse_unknown
 from picojoule.errors import BadInput
 from picojoule.graph.linear import plain_layer
 from picojoule.graph.modules import module_graph
 from picojoule.graph.passes import bypass, copied, recompiled, replace_layer
 from picojoule.graph.shapes import evaluating, infer_shapes
 from picojoule.graph.trace import module_of, trace
-from picojoule.layers import AddTime, MeanReadout, Repeat, Scale, Shift, Timewise
+from picojoule.layers import AddTime, MeanReadout, Repeat, Timewise
 
 _DROPPED = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
-_KNOWN = (*RECTIFIERS, *LEAKY, *ADAPTIVE_MAXIMA, *AVERAGES, *MAXIMA, *MOVES, *NORMS, Scale, Shift)
 CLOSE = 1e-3
 """How far scores may be off the model's, as a share of the largest: passes compute in float32 (our choice)."""
-_ADVICE = "train the network with ReLU in its place, which spikes can stand for"
 
 
 def analog_graph(model: nn.Module, images: Tensor, options: ECCOptions) -> fx.GraphModule:
@@ -46,7 +44,7 @@ def analog_graph(model: nn.Module, images: Tensor, options: ECCOptions) -> fx.Gr
     with evaluating(model):
         expected = model(images)  # and hooks put weights where they are read
     graph, endings = without_time(model, example)
-    _refuse(graph)
+    refuse_unknown(graph)
     infer_shapes(recompiled(graph), example, 0)
     _fix_adaptive_pools(graph)
     affine_norms(graph, options.bn_epsilon)
@@ -142,35 +140,6 @@ def _compare(scores: Tensor, expected: Tensor, name: str) -> None:
         )
 
 
-def _refuse(graph: fx.GraphModule) -> None:
-    for node in graph.graph.nodes:
-        module = module_of(graph, node)
-        if node.op in ("placeholder", "output"):
-            continue
-        if module is None:
-            _refuse_function(node)
-            continue
-        name = f"{node.target} ({type(module).__name__})"
-        if not (is_synaptic(module) or isinstance(module, _KNOWN)):
-            raise BadInput(f"cannot convert {name}: it has no spiking form; {_ADVICE}, or take it out")
-        if isinstance(module, nn.Hardtanh) and module.min_val != 0:
-            raise BadInput(f"cannot convert {name} from {module.min_val:g}: events are not negative; {_ADVICE}")
-        if isinstance(module, LEAKY) and bool((_slope(module) < 0).any()):
-            raise BadInput(f"cannot convert {name} with a negative slope: its activation has a minimum; {_ADVICE}")
-        if isinstance(module, nn.MaxPool1d | nn.MaxPool2d) and module.return_indices:
-            raise BadInput(f"cannot convert {name} that returns indices: spikes carry none; use it without them")
-        if any(not bool(p.isfinite().all()) for p in (*module.parameters(), *_floats(module))):
-            raise BadInput(f"cannot convert {name}: its weights hold NaN or infinity; train or load the model again")
-
-
-def _refuse_function(node: fx.Node) -> None:
-    name = getattr(node.target, "__name__", str(node.target))
-    known = node.target in (operator.add, operator.sub, torch.cat)
-    operands = [a for a in node.args if not isinstance(a, list | tuple)] if node.target is not torch.cat else []
-    if not known or not all(isinstance(a, fx.Node) for a in operands):
-        raise BadInput(f"cannot convert {node.name} ({name}): it has no spiking form; write it as a layer of torch.nn")
-
-
 def _fix_adaptive_pools(graph: fx.GraphModule) -> None:
     """Make every adaptive max pool one with windows of a size; shapes must have been inferred."""
     for node in graph.graph.nodes:
@@ -185,11 +154,3 @@ def _fix_adaptive_pools(graph: fx.GraphModule) -> None:
                 )
             window = tuple(a // b for a, b in zip(before, after, strict=True))
             replace_layer(graph, node, nn.MaxPool1d(window[0]) if axes == 1 else nn.MaxPool2d(window))
-
-
-def _floats(module: nn.Module) -> list[Tensor]:
-    return [b for b in module.buffers() if b.is_floating_point()]
-
-
-def _slope(module: nn.Module) -> Tensor:
-    return module.weight if isinstance(module, nn.PReLU) else torch.tensor(module.negative_slope)  # pyright: ignore

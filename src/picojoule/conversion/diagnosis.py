@@ -70,21 +70,18 @@ def diagnose(converted: Converted, images: Tensor | Iterable[Any]) -> Diagnosis:
     Raises BadInput without any, and for those of another shape.
     """
     spiking, ann = converted.network.graph_module, converted.ann
-    tallies = {layer.neuron: _Tally(layer, _threshold(spiking, layer.neuron)) for layer in converted.layers}
+    tallies = {layer.name: _Tally(layer, _threshold(spiking, layer.name)) for layer in converted.layers}
     shape = converted.network.input_shape
     for x in image_batches(images, "images to diagnose"):
         if tuple(x.shape[1:]) != shape:
             raise BadInput(f"expected images to diagnose [B, {', '.join(map(str, shape))}], got shape {list(x.shape)}")
         wanted = {n for name in tallies for n in _with_source(spiking, name)}
-        trains, activations = (
-            _values(spiking, wanted, x),
-            _values(ann, {t.layer.activation for t in tallies.values()}, x),
-        )
+        trains, activations = _values(spiking, wanted, x), _values(ann, set(tallies), x)
         for name, tally in tallies.items():
             _, source = _with_source(spiking, name)
-            tally.add(activations[tally.layer.activation], trains[name], trains[source])
-    if not tallies or any(tally.images == 0 for tally in tallies.values()):
-        raise BadInput("expected at least one image and one population to diagnose, got none")
+            tally.add(activations[name], trains[name], trains[source])
+    if any(tally.images == 0 for tally in tallies.values()):
+        raise BadInput("expected at least one image to diagnose, got none")
     layers = tuple(tally.diagnosis() for tally in tallies.values())
     breaks = next((layer for layer in layers if layer.correlation < BROKEN), None)
     return Diagnosis(layers, breaks and breaks.name, _suggestion(layers, breaks, converted))
@@ -163,7 +160,7 @@ class _Tally:
         shifts = self._difference / self.images
         silent = ~self._fired
         return LayerDiagnosis(
-            self.layer.activation,
+            self.layer.name,
             correlation,
             float(self._error.mean()) / self.images,
             max_error,

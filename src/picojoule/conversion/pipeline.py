@@ -12,6 +12,7 @@ from picojoule.conversion.images import image_batches
 from picojoule.conversion.normalise import normalised, scale_biases, with_biases, with_ends
 from picojoule.conversion.options import ECCOptions
 from picojoule.conversion.parts import CountInput, CountOutput, neurons_of
+from picojoule.conversion.refusals import refuse_spiking, refuse_unrectified
 from picojoule.conversion.thresholds import scales
 from picojoule.conversion.time import with_time
 from picojoule.conversion.weight_levels import quantise_weights
@@ -23,13 +24,12 @@ from picojoule.networks import Network
 
 
 class ConvertedLayer(NamedTuple):
-    """One population: `activation` names its node in the analog graph, `neuron` its node in the spiking one.
+    """One population: `name` is that of its node in the analog graph and in the spiking one.
 
     `scale` is the activation that one event per step stands for: a scalar, or `[C, 1, ...]` by channel.
     """
 
-    activation: str
-    neuron: str
+    name: str
     scale: Tensor
 
 
@@ -61,7 +61,8 @@ def convert(
     network runs for `timesteps`; `Network.with_timesteps` changes that, and only "mmse" scales and corrected biases
     depend on it.
 
-    Raises BadInput for layers that cannot spike and for calibration data that do not fit, in one sentence.
+    Raises BadInput for layers that cannot spike, models that do already or would nowhere, and calibration data that do
+    not fit, in one sentence.
     Source: Wu, Yi, Huang 2022 (doi 10.3389/fnins.2022.759900); what is read of it and what is our choice is in
     docs/methods/ecc.md.
     """
@@ -71,6 +72,7 @@ def convert(
     with torch.no_grad():
         classes = _classes(model, batches[0])
         ann = analog_graph(model, batches[0], options)
+        refuse_unrectified(ann, type(model).__name__)
         infer_shapes(ann, example, 0)
         ended = with_ends(ann, options)
         infer_shapes(ended, example, 0)
@@ -87,13 +89,14 @@ def convert(
             correct_biases(spiking, scaled, ann, found, batches, timesteps)
     network = Network(spiking, tuple(example.shape[1:]), classes).eval().to(example.device)
     ends = {n.name for n in neurons_of(ended) if isinstance(module_of(ended, n), CountInput | CountOutput)}
-    layers = tuple(ConvertedLayer(name, name, scale) for name, scale in found.items() if name not in ends)
+    layers = tuple(ConvertedLayer(name, scale) for name, scale in found.items() if name not in ends)
     return Converted(network, ann, scaled.eval(), layers, options)
 
 
 def _check(model: Any, timesteps: Any, options: Any) -> None:
     if not isinstance(model, nn.Module):
         raise BadInput(f"expected a model that is an nn.Module, got {type(model).__name__}; pj.load opens model files")
+    refuse_spiking(model)
     if not isinstance(timesteps, int) or timesteps < 1:
         raise BadInput(f"expected timesteps as a whole number of at least 1, got {timesteps!r}")
     if not isinstance(options, ECCOptions):
