@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 from torch.nn import ReLU
 
-from picojoule.exchange import load, read_notes, save
+from picojoule import report
+from picojoule.errors import BadInput
+from picojoule.exchange import archive, load, read_notes, save
+from picojoule.experiment import converted as experiment
 from picojoule.networks import Definition, build
+from picojoule.neurons import IAF
 
 REAL = Path(os.environ.get("PICOJOULE_DATA", ""))  # before the fixtures that hide it
 
@@ -17,6 +21,7 @@ FACTORY = """
 import torch
 from torch import nn
 import torch.nn.functional as F
+from picojoule.neurons import IAF
 
 class Small(nn.Module):
     def __init__(self):
@@ -32,6 +37,12 @@ def make():
 
 def gelu():
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 9), nn.GELU(), nn.Linear(9, 10))
+
+def linear():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+
+def spiking():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 9), IAF(), nn.Linear(9, 10))
 """
 
 
@@ -72,6 +83,28 @@ def test_exactly_the_steps_asked_for(command, tmp_path, trained):
     }  # fmt: skip
     page = (tmp_path / "c" / "report.html").read_text()
     assert "Accuracy after T steps" in page and found["suggestion"].split(":")[0].split("(")[0] in page
+    for tag in ("title", "h1"):
+        assert f"<{tag}>Conversion of model.safetensors on digits</{tag}>" in page
+    assert "A trained network, converted into a spiking one of 16 steps." in page and "1 run" not in page
+    heading = page.split('<section class="measured">')[1].split("</p>")[0]
+    assert "Conversion of model.safetensors on digits, test split" in heading and "/" not in heading.split("<p>")[1]
+
+
+def test_a_model_that_cannot_be_saved_is_refused_before_it_is_measured(command, tmp_path, trained, monkeypatch):
+    monkeypatch.delitem(archive._LAYERS, IAF)
+    monkeypatch.setattr(experiment, "converted", lambda *_, **__: pytest.fail("it was measured"))
+    said = command("convert", trained["model"], "--data", "digits", "--timesteps", "2", "--out", tmp_path / "c")
+    assert said.code == 2 and "cannot save" in said.err and len(said.err.splitlines()) == 1, said.err
+    assert not (tmp_path / "c").exists()
+
+
+def test_the_model_is_there_even_if_reports_cannot_be_written(command, tmp_path, trained, monkeypatch):
+    def full(*_):
+        raise BadInput("no space")
+
+    monkeypatch.setattr(report, "write_measurement", full)
+    said = command("convert", trained["model"], "--data", "digits", "--timesteps", "2", "--out", tmp_path / "c")
+    assert said.code == 2 and load(tmp_path / "c" / "model.safetensors").timesteps == 2
 
 
 def test_the_saved_model_measures_the_same(command, tmp_path, trained):
@@ -95,7 +128,11 @@ def test_typed_options_are_held_while_choosing(command, trained):
     """Also those that are typed with the value of their default."""
     typed = ("--normalisation", "percentile", "--no-per-channel", "--samples", "50", "--choosing", "100")
     found = converted(command, trained["model"], "--data", "digits", "--tolerance", "5pt", *typed)
-    assert {one["mode"] for one in found["tries"]} == {"percentile", "percentile signed", "percentile corrected"}
+    assert {one["mode"] for one in found["tries"]} == {
+        "percentile",
+        "percentile signed",
+        "percentile corrected",
+    }
     options = found["chosen"]["options"]
     assert options["normalisation"] == "percentile" and not options["per_channel"]
 
@@ -140,7 +177,8 @@ def test_counts_of_an_event_camera(command, tmp_path, real):
 def test_what_it_prints(command, trained):
     said = command("convert", trained["model"], "--data", "digits", "--timesteps", "8", "--signed")
     assert said.code == 0
-    for text in ("points lost (95 % interval", "T = 8 steps", "signed", "correlation", "bit-matched"):
+    assert said.out.startswith("Conversion of model.safetensors on digits, test split")
+    for text in ("points lost (95 % interval", "T = 8 steps, mode: percentile, signed.", "correlation", "bit-matched"):
         assert text in said.out
 
 
@@ -157,6 +195,8 @@ def test_what_it_prints(command, trained):
         (("MODEL", "--normalisation", "mean"), "normalisation"),
         (("MODEL", "--weights", "w.safetensors"), "--weights"),
         (("model.py:gelu",), "GELU"),
+        (("model.py:linear",), "nothing to convert"),
+        (("model.py:spiking",), "already spikes"),
     ],
 )
 def test_bad_input_is_one_sentence(command, tmp_path, trained, arguments, hint):
@@ -182,7 +222,7 @@ def test_a_spiking_model_is_refused(command, tmp_path):
     said = command("train", "plain", "--data", "digits", "--epochs", "1", "--limit-train", "64", "--out", "p", "--json")
     model = json.loads(said.out)["records"][0]["model"]
     said = command("convert", model, "--data", "digits", "--timesteps", "4")
-    assert said.code == 2 and len(said.err.splitlines()) == 1, said.err
+    assert said.code == 2 and "already spikes" in said.err and len(said.err.splitlines()) == 1, said.err
 
 
 def test_recorded_conversions_become_a_table(command, tmp_path, trained):

@@ -72,7 +72,8 @@ def convert(
     import torch
 
     from picojoule.data import limited, load
-    from picojoule.experiment.converted import Wish, check_model, converted, save_converted
+    from picojoule.experiment.converted import Wish, check_model, check_saved, converted, save_converted
+    from picojoule.files import writable_folder
     from picojoule.report import conversion_text, write_measurement
 
     torch.manual_seed(seed)
@@ -80,10 +81,12 @@ def convert(
     dataset = limited(load(data, data_dir), test=samples)
     check_model(network, dataset, model)
     wish = Wish(allowed, timesteps, ECCOptions(**options.typed), choosing=choosing, held=options.typed)
+    if out is not None:
+        check_saved(network, dataset, wish.options)
     made, record = converted(network, dataset, wish, HARDWARE.split(","), model, progress=not json)
     if out is not None:
+        save_converted(made, record, writable_folder(out) / "model.safetensors")
         write_measurement(record, out)
-        save_converted(made, record, out / "model.safetensors")
     found = record["conversion"]
     if json:
         kept = ("ann_accuracy", "snn", "paired", "chosen", "least", "layers", "breaks_at", "suggestion", "tries")

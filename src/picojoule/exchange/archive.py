@@ -168,8 +168,16 @@ def save_model(network: Network, path: Path | str, notes: dict[str, Any] | None 
 
     Raises BadInput for a layer that a model file cannot describe.
     """
+    description = describe_network(network) | {"notes": notes or {}}
+    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in network.graph_module.state_dict().items()}
+    with replacing(Path(path)) as file:
+        file.write(save(tensors, {"picojoule": json.dumps(description)}))
+
+
+def describe_network(network: Network) -> dict[str, Any]:
+    """A network as plain JSON, without its weights. Raises BadInput for a layer that a model file cannot describe."""
     graph = network.graph_module
-    description = {
+    return {
         "picojoule": VERSION,
         "input_shape": list(network.input_shape),
         "classes": network.classes,
@@ -178,11 +186,7 @@ def save_model(network: Network, path: Path | str, notes: dict[str, Any] | None 
             str(n.target): describe_layer(graph.get_submodule(str(n.target)), str(n.target))
             for n in graph.graph.find_nodes(op="call_module")
         },
-        "notes": notes or {},
     }
-    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in graph.state_dict().items()}
-    with replacing(Path(path)) as file:
-        file.write(save(tensors, {"picojoule": json.dumps(description)}))
 
 
 def load_model(path: Path | str, device: str = "cpu") -> Network:

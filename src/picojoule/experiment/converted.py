@@ -11,11 +11,13 @@ from torch import Tensor, nn
 from picojoule.conversion import Choice, Converted, ECCOptions, Try, anytime, choose, convert, diagnose
 from picojoule.conversion.choice import STEPS
 from picojoule.conversion.paired import paired
+from picojoule.conversion.refusals import refuse_spiking
 from picojoule.data import Dataset, intensities
 from picojoule.data.dataset import Split
 from picojoule.energy import Hardware, count, hardware
 from picojoule.errors import BadInput
 from picojoule.exchange import save
+from picojoule.exchange.archive import describe_network
 from picojoule.experiment.measured import Asked, measured
 from picojoule.experiment.record import Record
 from picojoule.graph import observe
@@ -98,6 +100,12 @@ def ann_density(made: Converted, batches: Iterable[Tensor]) -> float | None:
     return macs / dense if macs else None
 
 
+def check_saved(model: nn.Module, data: Dataset, options: ECCOptions) -> None:
+    """Raise BadInput unless `model` can be converted, and what becomes of it written as a model file."""
+    images = [x for x, _ in _batches(data, data.train, BATCH)]
+    describe_network(convert(model, images, timesteps=1, options=options).network)
+
+
 def save_converted(made: Converted, record: Record, path: Any) -> None:
     """Write the spiking network as a model file that says where it comes from."""
     kept = ("method", "network", "dataset", "conversion_of", "timesteps")
@@ -178,7 +186,8 @@ def _say(one: Try) -> None:
 
 
 def check_model(model: nn.Module, data: Dataset, name: str) -> None:
-    """Raise BadInput unless a model takes the images of `data` and yields one score per class."""
+    """Raise BadInput unless a model has no spikes yet, takes the images of `data` and yields one score per class."""
+    refuse_spiking(model)
     if data.timesteps:
         raise BadInput(f"{data.name} holds events over time, and conversion takes images; choose nmnist-frames")
     if isinstance(model, Network) and model.input_shape != data.input_shape:

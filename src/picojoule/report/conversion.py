@@ -16,19 +16,19 @@ def conversion_blocks(record: Record) -> list[Block]:
 
 def _outcome(record: Record, found: Record) -> Block:
     chosen, against = found["chosen"], found["paired"]
-    options = chosen["options"]
     accuracies = f"{format_percent(found['ann_accuracy'], 2)} %, spiking {format_percent(record['accuracy'], 2)} %"
     lines = [
         f"Network {accuracies} of {against['images']:,} test images: {100 * against['loss']:.2f} points lost (95 % "
         f"interval {interval(against)}, paired); both answer alike on "
         f"{format_percent(against['agreement'], 2)} %.",
-        f"T = {chosen['timesteps']} steps, scales: {choices(options)}.",
+        f"T = {chosen['timesteps']} steps, mode: {choices(chosen['options'])}.",
     ]
     if "tolerance" in chosen:
         within = "the fewest steps within" if chosen["within"] else "no try stayed within, this lost least:"
         lines.append(
-            f"Chosen on validation images, where it loses {100 * chosen['validation_loss']:.2f} ± "
-            f"{100 * chosen['validation_error']:.2f} points: {within} {100 * chosen['tolerance']:g} points."
+            f"Chosen among {_modes(found)} on validation images, where it loses "
+            f"{100 * chosen['validation_loss']:.2f} ± {100 * chosen['validation_error']:.2f} points: "
+            f"{within} {100 * chosen['tolerance']:g} points."
         )
     for least in found["least"]:
         lines.append(
@@ -37,6 +37,11 @@ def _outcome(record: Record, found: Record) -> Block:
             f"{least['cheapest_mode']})."
         )
     return Block("conversion", "Conversion", [], [*lines, found["suggestion"]])
+
+
+def _modes(found: Record) -> str:
+    modes = len({one["mode"] for one in found["tries"]})
+    return "1 mode" if modes == 1 else f"{modes} modes"
 
 
 def _steps(record: Record, found: Record) -> Block:

@@ -1,6 +1,7 @@
 """What a measurement says, as a list of titled tables and sentences: the content of its text, Markdown and page."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from picojoule.report.block import Block
@@ -18,14 +19,27 @@ def is_measurement(record: Record) -> bool:
     return record.get("made_by") == "measure"
 
 
+def measurement_title(record: Record) -> str:
+    """What a page of this record alone is about."""
+    if "conversion" in record:
+        return f"Conversion of {_model(record)} on {record['dataset']}"
+    return f"{_model(record)}: energy on {record['dataset']}"
+
+
 def measurement_heading(record: Record) -> str:
     """What was measured, on what."""
     what = [] if record["method"] in ("unknown", "own model") else [record["method"], record["network"]]
     known = f" ({', '.join(what)})" if what else ""
+    named = f"Conversion of {_model(record)}" if "conversion" in record else f"{_model(record)}{known}"
     return (
-        f"{record['model']}{known} on {record['dataset']}, {record['split']} split, {record['samples']:,} samples, "
+        f"{named} on {record['dataset']}, {record['split']} split, {record['samples']:,} samples, "
         f"T = {record['timesteps']}; all numbers per sample"
     )
+
+
+def _model(record: Record) -> str:
+    """The file name of the model; of a factory, with its function."""
+    return Path(record["model"]).name
 
 
 def measurement_blocks(record: Record) -> list[Block]:

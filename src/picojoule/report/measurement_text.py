@@ -18,11 +18,8 @@ def measurement_text(record: Record) -> str:
 
 def conversion_text(record: Record) -> str:
     """What `convert` prints: the conversion, and what it costs; the rest is in its files."""
-    heading = (
-        f"{record['conversion_of']} on {record['dataset']}, {record['split']} split, {record['samples']:,} samples"
-    )
     kept = [block for block in measurement_blocks(record) if block.key in (*KEYS, "energy", "baselines")]
-    return "\n\n".join([_wrapped(heading, ""), *map(_block, kept)])
+    return "\n\n".join([_wrapped(measurement_heading(record), ""), *map(_block, kept)])
 
 
 def _block(block: Block) -> str:

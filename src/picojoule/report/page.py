@@ -8,7 +8,7 @@ from picojoule.files import write_text
 from picojoule.report.columns import PARETO_MARK, price_range, table_columns
 from picojoule.report.headline import headlines
 from picojoule.report.load import Record
-from picojoule.report.measurement import is_measurement, measurement_blocks, measurement_heading
+from picojoule.report.measurement import is_measurement, measurement_blocks, measurement_heading, measurement_title
 from picojoule.report.summary import Row, hardware_of, scope, summarise
 from picojoule.report.units import format_number
 
@@ -59,18 +59,24 @@ def _measurements(records: Sequence[Record], elsewhere: Sequence[str]) -> tuple[
 
 def _measured_content(record: Record) -> dict[str, Any]:
     return {
-        "title": f"{record['model']}: energy on {record['dataset']}",
-        "networks": record["network"],
+        "title": measurement_title(record),
+        "about": _about(record),
         "headlines": _verdict(record),
         "scope": (record.get("hardware_notes") or {}).get(hardware_of(record), {}).get("scope", ""),
         "figures": {},
         "columns": [],
-        "runs": 1,
         "prices": record.get("hardware_notes") or {},
         "split_notes": _unique([record.get("split_note")]),
         "provenance": [_where(record["model"], [record])],
         "citations": _unique(record.get("cite") or []),
     }
+
+
+def _about(record: Record) -> str:
+    """What a converted or measured network is, in a sentence."""
+    if "conversion" in record:
+        return f"A trained network, converted into a spiking one of {record['timesteps']} steps."
+    return f"Network {record['network']}."
 
 
 def _verdict(record: Record) -> list[str]:
@@ -102,13 +108,12 @@ def _content(records: Sequence[Record]) -> dict[str, Any]:
     ranges = price_range(rows)
     return {
         "title": f"{_listed(row.dataset for row in rows)}: accuracy and energy",
-        "networks": _listed(row.network for row in rows),
+        "about": f"Network {_listed(row.network for row in rows)}. {len(records)} run{'s' * (len(records) > 1)}.",
         "headlines": headlines(rows),
         "scope": scope(rows),
         "figures": {name: figure for name, figure in figures.items() if figure},
         "columns": [*columns[: price + 1], *([ranges] if any(ranges.cells) else []), *columns[price + 1 :]],
         "mark": PARETO_MARK,
-        "runs": len(records),
         "without_energy": sum(not record["energy_pj"][hardware_of(record)]["value"] for record in records),
         "prices": _prices(rows),
         "counting": _by_labels(rows, "counting"),
