@@ -130,8 +130,9 @@ def test_typed_options_are_held_while_choosing(command, trained):
     found = converted(command, trained["model"], "--data", "digits", "--tolerance", "5pt", *typed)
     assert {one["mode"] for one in found["tries"]} == {
         "percentile",
-        "percentile signed",
-        "percentile corrected",
+        "percentile, signed",
+        "percentile, signed, pools pass",
+        "percentile, bias correction",
     }
     options = found["chosen"]["options"]
     assert options["normalisation"] == "percentile" and not options["per_channel"]

@@ -1,13 +1,16 @@
 """The choice of scales and steps: within the tolerance, with the fewest steps, not on luck."""
 
 import pytest
+import torch
+from torch import nn
 
 from picojoule.conversion import ECCOptions, choose, convert
 from picojoule.conversion.choice import FINEST, Try, modes_of, named
 from picojoule.errors import BadInput
 
-PERCENTILE = ["percentile", "percentile signed", "percentile corrected"]
-SIGNED = ["mmse by channel signed", "mmse by channel signed corrected"]
+
+def with_pools(scale):
+    return [scale, f"{scale}, signed", f"{scale}, signed, pools pass", f"{scale}, bias correction"]
 
 
 def held(digits, most=300):
@@ -46,22 +49,51 @@ def test_other_options_stay(digits_average):
 @pytest.mark.parametrize(
     "options, held, expected",
     [
-        ({}, None, ["max", "percentile", "mmse by channel", "mmse by channel signed", "mmse by channel corrected"]),
+        ({}, None, ["max", "percentile", *with_pools("mmse by channel")]),
+        ({"normalisation": "max"}, None, ["max", *with_pools("max by channel")]),
         (
-            {"normalisation": "max"},
-            None,
-            ["max", "max by channel", "max by channel signed", "max by channel corrected"],
+            {"normalisation": "percentile", "per_channel": False},
+            ["normalisation", "per_channel"],
+            with_pools("percentile"),
         ),
-        ({"normalisation": "percentile", "per_channel": False}, ["normalisation", "per_channel"], PERCENTILE),
-        ({"normalisation": "none"}, None, ["none", "none signed", "none corrected"]),
-        ({"constant": 2.0}, None, ["constant 2", "constant 2 signed", "constant 2 corrected"]),
-        ({"signed": True}, None, ["max signed", "percentile signed", *SIGNED]),
+        ({"normalisation": "none"}, None, with_pools("none")),
+        ({"constant": 2.0}, None, with_pools("constant 2")),
+        (
+            {"signed": True},
+            None,
+            ["max, signed", "percentile, signed", "mmse by channel, signed", "mmse by channel, signed, pools pass",
+             "mmse by channel, signed, bias correction"],
+        ),
+        (
+            {"pooling": "neurons"},
+            ["pooling"],
+            ["max", "percentile", "mmse by channel", "mmse by channel, signed", "mmse by channel, bias correction"],
+        ),
     ],
-)
+)  # fmt: skip
 def test_what_is_given_stays_and_the_rest_is_tried(options, held, expected):
     made = modes_of(ECCOptions(**options), held)
     assert [named(one) for one in made] == expected
     assert all(getattr(one, key) == value for one in made for key, value in options.items())
+
+
+@pytest.mark.parametrize(
+    "pool, there",
+    [(nn.AvgPool2d(2), True), (nn.AdaptiveAvgPool2d(2), True), (nn.MaxPool2d(2), False)],
+    ids=lambda given: type(given).__name__,
+)
+def test_pools_pass_only_where_there_are_average_pools(pool, there):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), pool, nn.Flatten(), nn.Linear(12, 2)).eval()
+    x = torch.rand(6, 1, 6, 6)
+    found = choose(network, [x], [(x, torch.zeros(6, dtype=torch.int64))], 0.5, steps=(1,))
+    assert any("pools pass" in one.mode for one in found.tries) is there
+
+
+def test_few_steps_need_pools_that_pass_and_events_that_are_taken_back(digits_average):
+    calibration, images = digits_average.calibration.split(100), held(digits_average, 100)
+    found = choose(digits_average.network, calibration, images, 0.0, steps=(4,))
+    assert found.converted.options.signed and found.converted.options.pooling == "pass"
 
 
 def test_a_scale_that_is_given_is_chosen(digits_average):
@@ -75,7 +107,8 @@ def test_a_scale_that_is_given_is_chosen(digits_average):
 
 def test_numbers_between_two_steps_are_tried_down_to_the_fewest(digits_average):
     calibration, images = digits_average.calibration.split(100), held(digits_average)
-    found = choose(digits_average.network, calibration, images, 0.03, options=ECCOptions(normalisation="max"))
+    held_fixed = {"options": ECCOptions(normalisation="max"), "held": ["normalisation", "pooling"]}
+    found = choose(digits_average.network, calibration, images, 0.03, **held_fixed)
     tried = {one.timesteps: one for one in found.tries if one.mode == found.best.mode}
     fewest = found.best.timesteps
     assert fewest & (fewest - 1), "a number that is no power of two is the fewest here"

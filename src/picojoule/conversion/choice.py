@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from picojoule.conversion.analog import without_time
 from picojoule.conversion.by_step import anytime
 from picojoule.conversion.options import ECCOptions
 from picojoule.conversion.paired import paired
-from picojoule.conversion.pipeline import Converted, convert
+from picojoule.conversion.parts import AVERAGES
+from picojoule.conversion.pipeline import Converted, calibration_of, convert
 from picojoule.errors import BadInput
 
 FINEST = 0.001
@@ -23,15 +25,17 @@ MODES: tuple[dict[str, Any], ...] = (
     {"normalisation": "percentile"},
     {"normalisation": "mmse", "per_channel": True},
     {"normalisation": "mmse", "per_channel": True, "signed": True},
+    {"normalisation": "mmse", "per_channel": True, "signed": True, "pooling": "pass"},
     {"normalisation": "mmse", "per_channel": True, "bias_correction": True},
 )
-"""The ways to set scales that are tried; the first is the published one. Other options stay as asked."""
+"""The ways to convert that are tried, cheap ones first: one run of the first two tells all numbers of steps, and the
+last runs calibration images over time. The first is the published one. Other options stay as asked."""
 
 
 class Try(NamedTuple):
     """One mode at one number of steps: `loss` is the accuracy of the ANN less its own on the same images (fractions).
 
-    `mode` says in words how scales are set (`named`). `error` is the standard error of the loss; `acs`, `macs` and
+    `mode` says in words how it converts (`named`). `error` is the standard error of the loss; `acs`, `macs` and
     `dense_macs` are means per image.
     """
 
@@ -70,7 +74,7 @@ def choose(
     losses: Sequence[float] = (),
     on_try: Callable[[Try], None] = lambda one: None,
 ) -> Choice:
-    """Convert in all MODES, and choose the fewest steps within `tolerance` (a fraction of the images).
+    """Convert in all MODES that fit, and choose the fewest steps within `tolerance` (a fraction of the images).
 
     Within it is a try whose loss and one standard error of it are, so that luck on few images does not decide. Of
     several modes with those steps the one with the fewest accumulates is taken; where none is within the tolerance,
@@ -86,7 +90,9 @@ def choose(
         raise BadInput("expected at least one number of steps, and images to decide on, got none")
     with torch.no_grad():
         ann = torch.cat([model(x).argmax(1) for x, _ in batches])
-    modes = [_Mode(model, calibration, batches, ann, one, steps[-1], on_try) for one in modes_of(options, held)]
+    pools = has_average_pools(model, calibration_of(calibration, options)[0])
+    tried = modes_of(options, held, pools=pools)
+    modes = [_Mode(model, calibration, batches, ann, one, steps[-1], on_try) for one in tried]
     for mode in modes:
         any(mode.at(s).within(min(FINEST, tolerance)) for s in steps)
     for loss in (tolerance, *losses):
@@ -99,25 +105,40 @@ def choose(
     return Choice(tuple(one for one, _ in tries), best, made, bool(within))
 
 
-def modes_of(options: ECCOptions, held: Collection[str] | None = None) -> tuple[ECCOptions, ...]:
-    """What MODES make of `options`, each once: `held` stays as it is, or whatever differs from its default."""
+def modes_of(options: ECCOptions, held: Collection[str] | None = None, *, pools: bool = True) -> tuple[ECCOptions, ...]:
+    """What MODES make of `options`, each once: `held` stays as it is, or whatever differs from its default.
+
+    Without average `pools` no mode is for them.
+    """
     if held is None:
         held = [f.name for f in fields(options) if getattr(options, f.name) != f.default]
     if options.constant is not None or ("normalisation" in held and options.normalisation == "none"):
         held = {*held, "normalisation", "per_channel"}
+    if not pools:
+        held = {*held, "pooling"}
     made = [replace(options, **{key: value for key, value in mode.items() if key not in held}) for mode in MODES]
     return tuple(dict.fromkeys(made))
 
 
+def has_average_pools(model: nn.Module, images: Tensor) -> bool:
+    """Whether an analog `model` of images `[B, ...]` has average pools."""
+    return any(isinstance(m, AVERAGES) for m in without_time(model, images[:1])[0].modules())
+
+
 def named(options: ECCOptions) -> str:
-    """How scales are set, in words."""
+    """How it converts in words, as far as MODES differ."""
     scale = options.normalisation if options.constant is None else f"constant {options.constant:g}"
-    words = {"by channel": options.per_channel, "signed": options.signed, "corrected": options.bias_correction}
-    return " ".join([scale, *(word for word, chosen in words.items() if chosen)])
+    words = {
+        "signed": options.signed,
+        "bias correction": options.bias_correction,
+        "pools pass": options.pooling == "pass",
+    }
+    channels = " by channel" if options.per_channel else ""
+    return ", ".join([scale + channels, *(word for word, chosen in words.items() if chosen)])
 
 
 class _Mode:
-    """One way to set scales, tried at numbers of steps up to `most`.
+    """One way to convert, tried at numbers of steps up to `most`.
 
     One run tells all of them, unless scales, biases or events of the image depend on their number.
     """
@@ -142,8 +163,8 @@ class _Mode:
             answers, acs, *macs = self._run(steps) if self._depends else self._whole
             against = paired(self._ann, answers[steps - 1], self._labels)
             accuracy = float((answers[steps - 1] == self._labels).double().mean())
-            one = Try(named(self.options), steps, accuracy, against.loss, against.error, float(acs[steps - 1]), *macs)
-            self.tries[steps] = one
+            mode, found = named(self.options), (against.loss, against.error, float(acs[steps - 1]))
+            self.tries[steps] = one = Try(mode, steps, accuracy, *found, *macs)
             self._on_try(one)
         return self.tries[steps]
 
