@@ -190,6 +190,7 @@ def test_what_it_prints(command, trained):
         (("none.onnx",), "there is no model file"),
         (("MODEL", "--tolerance", "0.5"), "points"),
         (("MODEL", "--tolerance", "x%"), "points"),
+        (("MODEL", "--tolerance", "1pt", "--timesteps", "4"), "not both"),
         (("MODEL", "--choosing", "0"), "--choosing"),
         (("MODEL", "--timesteps", "0"), "timesteps"),
         (("MODEL", "--percentile", "0"), "percentile"),
@@ -214,6 +215,9 @@ def test_another_dataset_is_refused(command, tmp_path, trained):
     )
     said = command("convert", "wide.py:make", "--data", "digits")
     assert said.code == 2 and "cannot take the images [1, 8, 8] of digits" in said.err
+    assert "give the --data it was trained on" in said.err
+    said = command("convert", "wide.py:make", "--data", "digits-sequence")
+    assert said.code == 2 and "digits-sequence holds 64 steps over time, and conversion takes images" in said.err
     save(build(Definition("mlp", (1, 9, 9), 10), ReLU), "other.safetensors")
     said = command("convert", "other.safetensors", "--data", "digits")
     assert said.code == 2 and "takes images [1, 9, 9], digits has [1, 8, 8]" in said.err

@@ -14,6 +14,7 @@ from picojoule.experiment.config import Training
 if TYPE_CHECKING:
     from torch import nn
 
+TOLERANCE = "0.5pt"
 HARDWARE = "horowitz-45nm-fp32,horowitz-45nm-fp32-memory"
 
 
@@ -34,7 +35,7 @@ def convert(
     data: str,
     data_dir: Path | None = None,
     weights: Path | None = None,
-    tolerance: str = "0.5pt",
+    tolerance: str | None = None,
     timesteps: int | None = None,
     options: Annotated[TypedOptions, Parameter(name="*")] = TypedOptions(),  # noqa: B008  (frozen)
     choosing: int = 1000,
@@ -54,7 +55,7 @@ def convert(
         data: Dataset: its training images set the scales, validation images decide, the test split is measured.
         data_dir: Folder of the datasets; else $PICOJOULE_DATA, else the cache folder.
         weights: State dict (.safetensors) for the model of a Python file.
-        tolerance: Accuracy that may be lost against the network itself, such as 0.5pt or 0.5%.
+        tolerance: Accuracy that may be lost against the network itself, such as 1pt or 1%; 0.5pt unless given.
         timesteps: Convert for this many steps instead of choosing.
         choosing: Validation images that decide.
         samples: Only the first N test images.
@@ -64,7 +65,9 @@ def convert(
         json: Print one JSON object on stdout and nothing else.
     """
     Training(data=data, timesteps=timesteps)  # checks the names and numbers before torch is loaded
-    allowed = parse_points(tolerance)
+    if tolerance is not None and timesteps is not None:
+        raise BadInput("give --tolerance, which chooses the steps, or --timesteps, which sets them, not both")
+    allowed = parse_points(tolerance or TOLERANCE)
     if choosing < 1:
         raise BadInput(f"expected --choosing of at least 1 image, got {choosing}")
     if out is not None:

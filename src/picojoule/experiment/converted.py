@@ -189,7 +189,10 @@ def check_model(model: nn.Module, data: Dataset, name: str) -> None:
     """Raise BadInput unless a model has no spikes yet, takes the images of `data` and yields one score per class."""
     refuse_spiking(model)
     if data.timesteps:
-        raise BadInput(f"{data.name} holds events over time, and conversion takes images; choose nmnist-frames")
+        raise BadInput(
+            f"{data.name} holds {data.timesteps} steps over time, and conversion takes images; choose a dataset of "
+            "images, such as mnist or nmnist-frames"
+        )
     if isinstance(model, Network) and model.input_shape != data.input_shape:
         raise BadInput(
             f"{name} takes images {list(model.input_shape)}, {data.name} has {list(data.input_shape)}; give the --data "
@@ -204,7 +207,8 @@ def check_model(model: nn.Module, data: Dataset, name: str) -> None:
         except Exception as error:
             said = str(error).strip().splitlines()[:1]
             raise BadInput(
-                f"{name} cannot take the images {list(data.input_shape)} of {data.name}: {''.join(said)}"
+                f"{name} cannot take the images {list(data.input_shape)} of {data.name} ({''.join(said)}); give the "
+                "--data it was trained on"
             ) from error
     if not isinstance(scores, Tensor) or scores.shape != (2, data.classes):
         got = list(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
