@@ -73,7 +73,7 @@ def test_exactly_the_steps_asked_for(command, tmp_path, trained):
     assert record["macs"] < record["dense_macs"], "images of digits have empty corners"
     assert last["energy_pj"] == pytest.approx(record["energy_pj"]["horowitz-45nm-fp32"]["value"])
     assert found["paired"]["loss"] == pytest.approx(found["ann_accuracy"] - last["accuracy"])
-    assert found["chosen"]["timesteps"] == 16 and found["chosen"]["options"]["normalisation"] == "percentile"
+    assert found["chosen"]["timesteps"] == 16 and found["chosen"]["options"]["normalisation"] == "mmse"
     keys = {"name", "correlation", "max_error", "silent_fraction", "saturated_fraction"}
     assert found["layers"] and all(keys <= layer.keys() for layer in found["layers"])
     model = load(found["model"])
@@ -179,7 +179,12 @@ def test_what_it_prints(command, trained):
     said = command("convert", trained["model"], "--data", "digits", "--timesteps", "8", "--signed")
     assert said.code == 0
     assert said.out.startswith("Conversion of model.safetensors on digits, test split")
-    for text in ("points lost (95 % interval", "T = 8 steps, mode: percentile, signed.", "correlation", "bit-matched"):
+    for text in (
+        "points lost (95 % interval",
+        "T = 8 steps, mode: mmse by channel, signed.",
+        "correlation",
+        "bit-matched",
+    ):
         assert text in said.out
 
 
@@ -239,7 +244,7 @@ def test_recorded_conversions_become_a_table(command, tmp_path, trained):
     (tmp_path / "page.md").write_text("<!-- table: conversions.jsonl -->\n<!-- end table -->\n")
     assert command("report", "--update", "page.md").code == 0
     rows = [line.split(" | ") for line in (tmp_path / "page.md").read_text().splitlines() if line.startswith("|")]
-    assert [row[2] for row in rows[2:]] == ["max", "percentile, signed, tau 0.4"]
+    assert [row[2] for row in rows[2:]] == ["max", "mmse by channel, signed, tau 0.4"]
     assert [name.split(",")[0] for name in rows[0][4:8]] == ["T=1", "T=2", "T=4", "T=8"]
     first, second = (json.loads(line)["conversion"] for line in lines)
     losses = [100 * (found["ann_accuracy"] - found["snn"][-1]["accuracy"]) for found in (first, second)]

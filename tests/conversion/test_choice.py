@@ -50,7 +50,7 @@ def test_other_options_stay(digits_average):
     "options, held, expected",
     [
         ({}, None, ["max", "percentile", *with_pools("mmse by channel")]),
-        ({"normalisation": "max"}, None, ["max", *with_pools("max by channel")]),
+        ({"normalisation": "max"}, None, with_pools("max")),
         (
             {"normalisation": "percentile", "per_channel": False},
             ["normalisation", "per_channel"],

@@ -153,7 +153,7 @@ def test_calibration_data_that_do_not_fit(calibration, options, message):
 def test_batches_with_labels_are_taken():
     network, x = made_up("conv")
     whole, batches = (convert(network, c).layers for c in (x, [(x, torch.zeros(len(x)))]))
-    assert [layer.scale for layer in whole] == [layer.scale for layer in batches]
+    assert all(torch.equal(a.scale, b.scale) for a, b in zip(whole, batches, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -161,6 +161,7 @@ def test_batches_with_labels_are_taken():
     [
         ({"normalisation": "mean"}, "unknown normalisation 'mean'"),
         ({"percentile": 0.0}, r"expected a percentile in \(0, 100\]"),
+        ({"percentile": 99.0}, "expected normalisation='percentile' beside a percentile of 99, got 'mmse'; give both"),
         ({"residual": 1.0}, r"expected a residual in \[0, 1\)"),
         ({"constant": 0.0}, "expected a constant above 0"),
         ({"weight_bits": 1}, "expected weight_bits of 2 to 32"),

@@ -59,7 +59,7 @@ def test_batch_norm_is_folded_exactly(ann):
 
 
 def test_rates_converge_to_the_ann(ann):
-    errors = [error(ann, t, percentile=100.0) for t in (4, 16, 64, 256)]
+    errors = [error(ann, t, normalisation="max") for t in (4, 16, 64, 256)]
     assert all(later < earlier for earlier, later in zip(errors, errors[1:], strict=False)), errors
     assert errors[-1] < 0.03, errors
 
@@ -71,12 +71,12 @@ def test_classes_converge_to_the_ann(ann):
 
 
 def test_half_a_threshold_of_residual_current_is_best(ann):
-    errors = {r: error(ann, 8, residual=r, percentile=100.0) for r in (0.0, 0.5, 0.95)}
+    errors = {r: error(ann, 8, residual=r, normalisation="max") for r in (0.0, 0.5, 0.95)}
     assert errors[0.5] < 0.75 * errors[0.0] and errors[0.5] < errors[0.95], errors
 
 
 def test_no_rate_is_above_one_event_per_step(ann):
-    network = converted(ann, 16, percentile=100.0)
+    network = converted(ann, 16, normalisation="max")
     peaks = []
     for module in network.modules():
         if isinstance(module, IAF):
@@ -108,7 +108,7 @@ def one_layer(z: torch.Tensor) -> Network:
 def test_closed_form_of_one_layer(timesteps, thousandths, residual):
     z = torch.tensor([*thousandths, 1000], dtype=torch.float64) / 1000  # the last one sets the scale to 1
     network = one_layer(z).double()
-    method = ECC(timesteps, 100.0, residual)
+    method = ECC(timesteps, residual=residual, normalisation="max")
     made = method.finish(network, [torch.ones(1, 1, 1, 1).double()], method.definition(DEFINITION, None))
     with torch.no_grad():
         counts = made(torch.zeros(1, 1, 1, 1).double())[0] * timesteps
@@ -121,7 +121,7 @@ def test_closed_form_of_one_layer(timesteps, thousandths, residual):
 
 def test_the_average_pool_is_an_integrate_and_fire_layer_of_its_own():
     torch.manual_seed(0)
-    network = converted(ANN().build(DEFINITION).eval(), 4)
+    network = converted(ANN().build(DEFINITION).eval(), 4, normalisation="max")
     graph = network.graph_module
     pools = [n for n in graph.graph.nodes if n.op == "call_module" and str(n.target).startswith("pool")]
     neurons = [n for n in pools if isinstance(graph.get_submodule(str(n.target)), IAF)]
@@ -135,7 +135,7 @@ def test_the_average_pool_is_an_integrate_and_fire_layer_of_its_own():
 def test_max_pooling_converges_too():
     torch.manual_seed(0)
     definition = Definition("small-cnn", (1, 8, 8), 10, pool="max")
-    network, method = ANN().build(definition).eval(), ECC(256, 100.0)
+    network, method = ANN().build(definition).eval(), ECC(256)
     made = method.finish(network, [digits(300)], method.definition(definition, None))
     x = digits(100)
     with torch.no_grad():
@@ -158,7 +158,10 @@ def test_options_reach_the_conversion():
     assert not any(isinstance(m, SignedIAF) for m in plain.modules())
 
 
-@pytest.mark.parametrize("options", [{"timesteps": 0}, {"percentile": 0.0}, {"percentile": 101.0}, {"residual": -0.1}])
+@pytest.mark.parametrize(
+    "options",
+    [{"timesteps": 0}, {"percentile": 0.0}, {"percentile": 101.0}, {"percentile": 99.0}, {"residual": -0.1}],
+)
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(BadInput, match=f"expected .*{next(iter(options))}"):
         ECC(**options)

@@ -23,10 +23,10 @@ STEPS = (1, 2, 4, 8, 16, 32, 64)
 MODES: tuple[dict[str, Any], ...] = (
     {"normalisation": "max"},
     {"normalisation": "percentile"},
-    {"normalisation": "mmse", "per_channel": True},
-    {"normalisation": "mmse", "per_channel": True, "signed": True},
-    {"normalisation": "mmse", "per_channel": True, "signed": True, "pooling": "pass"},
-    {"normalisation": "mmse", "per_channel": True, "bias_correction": True},
+    {"normalisation": "mmse"},
+    {"normalisation": "mmse", "signed": True},
+    {"normalisation": "mmse", "signed": True, "pooling": "pass"},
+    {"normalisation": "mmse", "bias_correction": True},
 )
 """The ways to convert that are tried, cheap ones first: one run of the first two tells all numbers of steps, and the
 last runs calibration images over time. The first is the published one. Other options stay as asked."""
@@ -113,7 +113,7 @@ def modes_of(options: ECCOptions, held: Collection[str] | None = None, *, pools:
     if held is None:
         held = [f.name for f in fields(options) if getattr(options, f.name) != f.default]
     if options.constant is not None or ("normalisation" in held and options.normalisation == "none"):
-        held = {*held, "normalisation", "per_channel"}
+        held = {*held, "normalisation"}
     if not pools:
         held = {*held, "pooling"}
     made = [replace(options, **{key: value for key, value in mode.items() if key not in held}) for mode in MODES]
@@ -133,7 +133,7 @@ def named(options: ECCOptions) -> str:
         "bias correction": options.bias_correction,
         "pools pass": options.pooling == "pass",
     }
-    channels = " by channel" if options.per_channel else ""
+    channels = " by channel" if options.by_channel else ""
     return ", ".join([scale + channels, *(word for word, chosen in words.items() if chosen)])
 
 

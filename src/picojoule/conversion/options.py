@@ -10,6 +10,7 @@ INPUTS = ("current", "count")
 READOUTS = ("current", "count")
 POOLINGS = ("neurons", "pass")
 ROUNDINGS = ("nearest", "trunc")
+PERCENTILE = 99.9
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class ECCOptions:
         normalisation: The activation that is one event per step: the largest on the calibration data (max, as
             published), its percentile, the one with the least squared rounding error at T steps (mmse), or 1 (none).
         percentile: That of percentile.
-        per_channel: One such activation for every channel instead of one for the layer.
+        per_channel: One such activation for every channel instead of one for the layer; unless given, for mmse alone.
         constant: A number that takes the place of all of them.
         residual: tau, the share of its threshold at which a membrane starts; 0.5 turns the floor of a count into
             rounding.
@@ -38,9 +39,9 @@ class ECCOptions:
     Raises BadInput for values out of range.
     """
 
-    normalisation: str = "percentile"
-    percentile: float = 99.9
-    per_channel: bool = False
+    normalisation: str = "mmse"
+    percentile: float = PERCENTILE
+    per_channel: bool | None = None
     constant: float | None = None
     residual: float = 0.5
     signed: bool = False
@@ -53,6 +54,13 @@ class ECCOptions:
     bn_epsilon: float | None = None
     bias_per_step: bool = True
 
+    @property
+    def by_channel(self) -> bool:
+        """`per_channel`, or what follows from `normalisation`."""
+        if self.per_channel is not None:
+            return self.per_channel
+        return self.normalisation == "mmse" and self.constant is None
+
     def __post_init__(self) -> None:
         check_choice("normalisation", self.normalisation, NORMALISATIONS)
         check_choice("input", self.input, INPUTS)
@@ -61,6 +69,11 @@ class ECCOptions:
         check_choice("weight rounding", self.weight_rounding, ROUNDINGS)
         if not 0 < self.percentile <= 100:
             raise BadInput(f"expected a percentile in (0, 100], got {self.percentile}")
+        if self.percentile != PERCENTILE and self.normalisation != "percentile":
+            raise BadInput(
+                f"expected normalisation='percentile' beside a percentile of {self.percentile:g}, got "
+                f"{self.normalisation!r}; give both"
+            )
         if self.constant is not None and not 0 < self.constant < math.inf:
             raise BadInput(f"expected a constant above 0, got {self.constant}")
         if not 0 <= self.residual < 1:

@@ -1,6 +1,7 @@
 """From a trained analog network to a spiking one."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -67,6 +68,7 @@ def convert(
     docs/methods/ecc.md.
     """
     _check(model, timesteps, options)
+    options = replace(options, per_channel=options.by_channel)
     batches = calibration_of(calibration, options)
     example = batches[0][:1]
     with torch.no_grad():

@@ -33,7 +33,7 @@ def scales(graph: fx.GraphModule, batches: Sequence[Tensor], timesteps: int, opt
     nodes = neurons_of(graph)
     if options.constant is not None or options.normalisation == "none":
         return {n.name: torch.tensor(min(options.constant or 1.0, ceiling_of(module_of(graph, n)))) for n in nodes}
-    by_channel = {n for n in nodes if options.per_channel and _may_differ_by_channel(graph, n)}
+    by_channel = {n for n in nodes if options.by_channel and _may_differ_by_channel(graph, n)}
     found = _measured(graph, nodes, by_channel, batches, timesteps, options)
     for group in groups(graph, Signal.CONSTANT):
         together = all(n in by_channel for n in group) and len({found[n].shape for n in group}) == 1

@@ -7,6 +7,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from picojoule.conversion import ECCOptions, convert
+from picojoule.conversion.options import PERCENTILE
 from picojoule.errors import BadInput
 from picojoule.experiment.method import Method
 from picojoule.networks import Definition, Network
@@ -17,20 +18,21 @@ class ECC(Method):
     """Current normalisation, residual elimination and batch-norm consistency (`picojoule.conversion`).
 
     Every ReLU, and every average pool, becomes integrate-and-fire neurons with soft reset; weights are scaled so that
-    a layer's largest activation is one event per step; a layer starts at `residual` of its threshold, which turns the
-    floor of the count into rounding. The image is a constant current and the scores are the mean output current, on
-    the ANN's own scale.
+    a channel's largest activation, less what is better cut off, is one event per step; a layer starts at `residual` of
+    its threshold, which turns the floor of the count into rounding. The image is a constant current and the scores are
+    the mean output current, on the ANN's own scale.
 
     `timesteps` is T: this option first, then what the table asks for, then 16. The other options are those of
-    `ECCOptions`; `percentile` 100 takes the maximum, as published.
+    `ECCOptions`; `normalisation` "max" is the published one.
     """
 
     timesteps: int | None = None
-    percentile: float = 99.9
+    percentile: float = PERCENTILE
     residual: float = 0.5
-    normalisation: str = "percentile"
-    per_channel: bool = False
+    normalisation: str = "mmse"
+    per_channel: bool | None = None
     signed: bool = False
+    pooling: str = "neurons"
     bias_correction: bool = False
 
     name: ClassVar[str] = "ecc"
@@ -53,6 +55,7 @@ class ECC(Method):
             per_channel=self.per_channel,
             residual=self.residual,
             signed=self.signed,
+            pooling=self.pooling,
             bias_correction=self.bias_correction,
         )
 
