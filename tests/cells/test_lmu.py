@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -142,7 +144,7 @@ def test_reports_what_entered_each_synapse(name):
             h, after, entered = cell.forward_observed(x, state)
             plain, _ = cell.advance(x, state)
         torch.testing.assert_close(h, plain, rtol=0, atol=1e-9)
-        assert [s.name for s in cell.synapses()] == sorted(entered, key=[s.name for s in cell.synapses()].index)
+        assert {p.name for p in (*cell.synapses(), *cell.populations())} == set(entered)
         torch.testing.assert_close(entered["W_h"][1:], h[:-1], rtol=0, atol=0)
         ad, bd = cell.memory.matrices()
         u = entered["memory.Bd"]
@@ -221,3 +223,81 @@ def test_stays_in_float32_under_autocast():
 def test_an_unknown_hidden_cell():
     with pytest.raises(BadInput, match="unknown cell 'gro'; did you mean 'gru'"):
         LMU(1, 2, LegendreMemory(4, 9), cell="gro")
+
+
+def test_each_quantised_signal_is_a_population_of_its_own():
+    cell, x = _cell("all", last=True), _x()
+    with torch.no_grad():
+        _, activity = observe(nn.Sequential(cell), x, batch_dim=1)(x)
+        h, u, m = (cell.forward_observed(x, cell.initial_state(x))[2][name] for name in "hum")
+    found = {record.name: record for record in activity.neurons}
+    assert activity.timesteps == len(x) and list(found) == ["0.h", "0.u", "0.m"]
+    for name, signal, w, layer in (("h", h, 4, "W_h"), ("u", u, 8, "e_m"), ("m", m, 16, "memory.Bd")):
+        record = found[f"0.{name}"]
+        n = (signal * w).round()
+        assert torch.equal(record.events, n.abs().sum((0, 1))) and record.layer == f"0.{layer}"
+        assert record.levels is not None and int(record.levels.counts.sum()) == n.numel()
+        assert torch.equal(record.levels.high, n.amax((0, 1)).long())
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_a_gated_hidden_cell_keeps_what_it_does_not_send(cell):
+    """The copy that is sent is quantised; what the gates keep stays exact."""
+    coarse, x = _cell(cell=cell, spike_h=_quantiser(2)), _x()
+    with torch.no_grad():
+        h, after, _ = coarse.forward_observed(x, coarse.initial_state(x))
+    torch.testing.assert_close(2 * h, (2 * h).round(), rtol=0, atol=1e-9)
+    assert (2 * after.c - (2 * after.c).round()).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("name", ["h", "m", "all"])
+def test_mean_of_what_is_sent_is_the_signal_within_the_bound(name):
+    """Telescoping: the sums of h, u and m sent are off those of what was sent for by less than one event."""
+    cell, x = _cell(name), _x()
+    sent: dict[str, list[torch.Tensor]] = {}
+    wanted: dict[str, list[torch.Tensor]] = {}
+    for letter, quantiser in cell._quantisers().items():
+
+        def step(state, signal, letter=letter, before=quantiser.step):
+            state, events = before(state, signal)
+            wanted.setdefault(letter, []).append(signal)
+            sent.setdefault(letter, []).append(events)
+            return state, events
+
+        quantiser.step = step  # pyright: ignore[reportAttributeAccessIssue]
+    with torch.no_grad():
+        cell._loop(x, cell.initial_state(x))
+    for letter, quantiser in cell._quantisers().items():
+        error = (torch.stack(wanted[letter]) - torch.stack(sent[letter])).cumsum(0).abs()
+        assert float(error.max()) < 1 / float(quantiser.fineness) and float(error.max()) > 0.1 / float(
+            quantiser.fineness
+        )
+
+
+def test_the_first_error_is_drawn_anew_in_training_and_makes_the_output_unbiased():
+    cell, x = _cell(spike_h=_quantiser(1.0)).train(), _x(1).expand(1, 4, 3)[:, :1].expand(-1, 4000, -1)
+    with torch.no_grad():
+        float_h = _cell()(x[:, :1])
+        h = cell(x)
+    assert len(h.unique()) == 2 or len(h.unique()) == 3
+    torch.testing.assert_close(h.mean(1), float_h[:, 0], rtol=0, atol=0.04)
+    assert not torch.equal(cell(x), h), "another draw"
+    assert torch.equal(cell.eval()(x), cell(x)), "the same draw"
+
+
+@pytest.mark.parametrize("name", ["h", "h and u", "m", "all"])
+def test_backward_is_that_of_the_float_cell_where_errors_are_no_path(name):
+    """With a very fine quantiser forward is the float cell, and so is every gradient; none flows through errors."""
+    fine: dict[str, Any] = {key: _quantiser(1e6) for key in VARIANTS[name]()}
+    quantised, float_cell, x = _cell(**fine), _cell(), _x()
+    weights = torch.rand(len(x), 4, 5, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    found, expected = (_gradients(cell, cell(x), weights) for cell in (quantised, float_cell))
+    assert found.keys() == expected.keys()
+    for key in found:
+        torch.testing.assert_close(found[key], expected[key], rtol=1e-4, atol=1e-5, msg=key)
+    error = torch.zeros(4, 5, dtype=torch.float64, requires_grad=True)
+    if "h" in quantised._quantisers():
+        state = quantised.initial_state(x)
+        state.errors["h"] = state.errors["h"]._replace(v=error)
+        y, _ = quantised._loop(x, state)
+        assert torch.autograd.grad(y.sum(), error, allow_unused=True) == (None,)

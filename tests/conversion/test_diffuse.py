@@ -89,9 +89,43 @@ def test_the_model_stays_and_the_copy_is_trainable_saved_and_streamed(tmp_path):
     torch.testing.assert_close(two.advance(x, state)[0], whole)
 
 
+def _sequence_ann(name: str) -> pj.Network:
+    torch.manual_seed(0)
+    d = Definition(name, (1,), 3, 20, encoder="none", readout="last-step")
+    made = build(d, nn.ReLU).eval()
+    with torch.no_grad():
+        for parameter in made.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return made
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name, signals", [("lmu-6x8", "hum"), ("lmu-6x8", "m"), ("lstm-6", "h"), ("gru-6", "hum")])
+def test_recurrent_networks_quantise_their_signals(name, signals, tmp_path):
+    ann, x = _sequence_ann(name), torch.rand(5, 20, 1)
+    fine = pj.quantise(ann, 1e5, signals=signals)
+    torch.testing.assert_close(fine(x), ann(x), rtol=0, atol=1e-3)
+    assert not any(isinstance(m, Diffused) for m in ann.modules())
+    made = pj.quantise(ann, 2.0, signals=signals, learn_fineness=True)
+    expected = len(signals) if name.startswith("lmu") else 1
+    neurons = [m for m in made.modules() if isinstance(m, Diffused)]
+    assert [n.seed for n in neurons] == list(range(expected)) and (made(x) - ann(x)).abs().max() > 1e-3
+    pj.save(made, tmp_path / "model.safetensors")
+    back = pj.load(tmp_path / "model.safetensors")
+    assert torch.equal(back(x), made(x))
+    observed, report = pj.observe(made, x), pj.measure(back, [x])
+    acs = {r.site.name: float(r.acs.mean()) for r in observed(x)[1].synapses}
+    assert {layer["name"]: layer["acs"] for layer in report.to_dict()["layers"]} == pytest.approx(acs)
+
+
 @pytest.mark.parametrize(
     "make, message",
     [
+        (lambda: pj.quantise(_sequence_ann("lmu-6x8"), timesteps=2), "timesteps=1, since a recurrent network has"),
+        (lambda: pj.quantise(_sequence_ann("lmu-6x8"), signals="hx"), "one or more of the letters h, u and m"),
+        (lambda: pj.quantise(_sequence_ann("gru-6"), signals="um"), "signals with h, which LSTM and GRU have alone"),
+        (lambda: pj.quantise(pj.quantise(_sequence_ann("gru-6"))), "got one with spike_h in GRU"),
         (lambda: pj.quantise(_ann(), 0.0), "finite fineness above 0"),
         (lambda: pj.quantise(_ann(), float("nan")), "finite fineness above 0"),
         (lambda: pj.quantise(_ann(), timesteps=0), "timesteps of at least 1"),

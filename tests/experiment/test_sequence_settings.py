@@ -8,6 +8,7 @@ from picojoule.errors import BadInput
 from picojoule.experiment.config import Training
 from picojoule.experiment.job import Setting
 from picojoule.methods import make
+from picojoule.networks import Memory
 
 
 def _definition(method="ann", data="digits-sequence", **settings):
@@ -23,7 +24,18 @@ def test_time_comes_from_the_data(method):
     assert _definition(method, network="lmu-5x4", readout="mean").readout == "mean"
 
 
+def test_the_memory_is_that_of_the_settings():
+    assert _definition(network="lmu-5x4", theta=30.0, learn_theta=True).memory == Memory(30.0, True)
+    assert _definition("hybrid", network="lmu-5x4", low_rank=True).memory == Memory(low_rank=True)
+
+
+def test_hybrid_reads_sequences_and_quantises_the_signals_asked_for():
+    d = _definition("hybrid", network="lmu-5x4")
+    assert (d.timesteps, d.encoder, d.readout, d.signals) == (64, "none", "last-step", "hum")
+
+
 BAD = {
+    "memory of a gru": (dict(network="gru", theta=9.0), "--low-rank are for lmu networks, got --network gru"),
     "another encoder": (dict(network="lmu", encoder="direct"), "holds sequences, which --encoder direct does not take"),
     "images": (dict(data="digits", network="mlp", encoder="none"), "holds images, which --encoder none does not take"),
     "time steps": (dict(network="lmu", timesteps=5), "has 64 time steps, got --timesteps 5"),

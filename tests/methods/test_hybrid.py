@@ -9,7 +9,9 @@ from picojoule import layers
 from picojoule.energy.penalties import bits_penalty, synaptic_penalty
 from picojoule.errors import BadInput
 from picojoule.experiment.method import Progress
+from picojoule.kinds import Events
 from picojoule.methods import make
+from picojoule.methods.bits_penalty import BitsPenalty
 from picojoule.methods.hybrid import Hybrid
 from picojoule.networks import Definition, Network
 from picojoule.neurons import Diffused
@@ -88,6 +90,8 @@ def test_penalties_add_up_with_it(name):
         ("hybrid", {"schedule": "none", "gradient": "rate"}, "a schedule that trains for gradient rate"),
         ("bits-penalty+hybrid", {"schedule": "none"}, "expected hybrid to be trained"),
         ("hybrid+bits-penalty", {}, "in front of hybrid, such as"),
+        ("hybrid", {"signals": "hh"}, "one or more of the letters h, u and m"),
+        ("bits-penalty+hybrid", {"budget": "-1"}, "budget of at least 0 significant bits"),
         ("plain+hybrid", {}, "in front of hybrid, such as"),
     ],
 )
@@ -134,3 +138,82 @@ def test_training_learns_the_fineness_under_a_penalty(tmp_path):
     found = [n.emits.quantum for n in _neurons(network)]
     assert all(height > 1 / 3 for height in found)
     assert [n.emits.quantum for n in _neurons(method.finish(network, [], WANTED))] == found
+
+
+RECURRENT = {"lmu-6x8": 3, "lstm-6": 1, "gru-6": 1}
+"""Networks for sequences, and how many signals they have."""
+
+
+def _sequences(name: str) -> Definition:
+    return Definition(name, (1,), 4, 20, encoder="none", readout="last-step")
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_recurrent_networks_follow_the_schedule_and_are_counted_with_it(name):
+    method = Hybrid(fineness=1.0)
+    network = method.build(method.definition(_sequences(name), 20))
+    with torch.no_grad():
+        for p in network.parameters():
+            if p.requires_grad:
+                p.add_(0.2 * torch.randn_like(p))
+    observed, x = pj.observe(network.train(), torch.rand(2, 20, 1)), torch.rand(6, 20, 1)
+
+    def run(model, done):
+        method.on_progress(network, Progress(0, 0, 5, done=done))
+        torch.manual_seed(1)
+        return model(x)
+
+    expected = []
+    for done, w in ((0, 16.0), (0.4, 4.0), (0.9, 1.0)):
+        _, activity = run(observed, done)
+        assert [n.fineness for n in _neurons(network)] == pytest.approx([w] * RECURRENT[name])
+        events = [r for r in activity.synapses if isinstance(r.site.kind, Events)]
+        assert all(r.site.kind == Events(1 / float(_neurons(network)[0].fineness), signed=True) for r in events)
+        expected.append({r.site.name: r.acs.detach() for r in activity.synapses})
+    with pj.meter(network) as meter:
+        for done, wanted in zip((0, 0.4, 0.9), expected, strict=True):
+            run(network, done)
+            found = {r.site.name: r.acs.detach() for r in meter.activity().synapses}
+            torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+            assert float(sum(acs.sum() for acs in wanted.values())) > 0
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_post_training_of_a_recurrent_network(name):
+    method = make("hybrid", None, {"schedule": "none", "fineness": "1000"})
+    wanted = _sequences(name)
+    ann, x = make("ann").build(wanted).eval(), torch.rand(5, 20, 1)
+    made = method.finish(ann, [], method.definition(wanted, 20))
+    assert [n.fineness for n in _neurons(made)] == [1000.0] * RECURRENT[name]
+    torch.testing.assert_close(made(x), ann(x), rtol=0, atol=0.02)
+
+
+def test_an_activation_is_not_for_recurrent_networks():
+    with pytest.raises(BadInput, match="expected no activation for gru-6, which has its own"):
+        Hybrid(activation="tanh").definition(_sequences("gru-6"), 20)
+
+
+@pytest.mark.parametrize("penalty", [synaptic_penalty, bits_penalty])
+@pytest.mark.parametrize("name", RECURRENT)
+def test_every_signal_learns_a_fineness_of_its_own_under_a_penalty(name, penalty):
+    torch.manual_seed(0)
+    network = Hybrid(learn_fineness=1, fineness=3.0).build(_sequences(name))
+    with torch.no_grad():
+        for p in network.parameters():
+            if p.dim() > 1 and p.requires_grad:
+                p.add_(0.3 * torch.randn_like(p))
+    x = torch.rand(16, 20, 1)
+    _, activity = pj.observe(network, x)(x)
+    logs = [n.fineness_log for n in _neurons(network) if n.fineness_log is not None]
+    assert len(logs) == RECURRENT[name]
+    assert all(g > 0 for g in torch.autograd.grad(penalty(activity), logs)), "finer events cost more"
+
+
+def test_a_budget_of_bits_is_free_and_what_is_above_it_is_not():
+    network, x = Hybrid(fineness=3.0).build(_sequences("lmu-6x8")), torch.rand(16, 20, 1)
+    _, activity = pj.observe(network, x)(x)
+    shift_adds = sum(float(r.shift_adds.detach().sum()) for r in activity.penalisable()) / 16
+    each = shift_adds / sum(r.dense for r in activity.penalisable())  # significant bits in each multiplication
+    for budget, excess in ((0.0, each), (each / 2, each / 2), (2 * each, 0.0)):
+        method = BitsPenalty(budget=budget)
+        assert float(method.penalty(activity).detach()) == pytest.approx(20 * excess, rel=1e-5)

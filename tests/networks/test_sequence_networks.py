@@ -1,10 +1,13 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 from picojoule.errors import BadInput
-from picojoule.kinds import Events
-from picojoule.networks import Activation, Definition, Network, build, check_network
+from picojoule.kinds import Events, Values
+from picojoule.layers import BlockLowRank
+from picojoule.networks import Activation, Definition, Memory, Network, build, check_network
 from picojoule.neurons import LIF, Diffused
 
 
@@ -53,7 +56,7 @@ def test_frames_of_events_are_sequences_too(name):
 @pytest.mark.parametrize("signals", ["hum", "h", "um"])
 def test_a_quantiser_becomes_the_signals_of_an_lmu(signals):
     network = _build("lmu-8x32", lambda: Diffused("relu", 4.0, gradient="rate"), signals=signals)
-    cell = network.graph_module.get_submodule("lmu1")
+    cell: Any = network.graph_module.get_submodule("lmu1")
     quantisers = {name: getattr(cell, f"spike_{name}") for name in "hum"}
     assert {name for name, q in quantisers.items() if q is not None} == set(signals)
     made = [q for q in quantisers.values() if q is not None]
@@ -62,12 +65,39 @@ def test_a_quantiser_becomes_the_signals_of_an_lmu(signals):
     assert network(_x()).isfinite().all()
 
 
+@pytest.mark.parametrize("name", ["lstm-6", "gru-6"])
+def test_a_quantiser_becomes_the_h_of_a_gated_cell(name):
+    network = _build(name, lambda: Diffused("relu", 4.0))
+    cell: Any = network.graph_module.get_submodule(f"{name[:-2]}1")
+    assert cell.emits == Events(0.25, signed=True) and network(_x()).isfinite().all()
+    assert (
+        _build(name, lambda: Diffused("relu", 4.0), signals="um").graph_module.get_submodule(f"{name[:-2]}1").emits
+        == Values()
+    )
+
+
+def test_the_memory_of_an_lmu_is_what_was_asked_for():
+    memory: Any = _build("lmu-8x32", memory=Memory(20.0, learn_theta=True)).graph_module.get_submodule("lmu1").memory
+    assert float(memory.theta.detach()) == pytest.approx(20) and memory.theta_log.requires_grad
+    memory = _build("lmu-8x32", memory=Memory(low_rank=True)).graph_module.get_submodule("lmu1").memory
+    assert memory.theta == 40 and isinstance(memory.Ad, BlockLowRank)
+
+
+@pytest.mark.parametrize("spikes", [None, "hum"])
+def test_the_variant_of_keras_by_name(spikes):
+    network = _build("lmu-keras-8x32", nn.ReLU if spikes is None else lambda: Diffused("relu", 4.0))
+    cell: Any = network.graph_module.get_submodule("lmu1")
+    assert cell.e_h is None and cell.W_x.bias is not None and (cell.memory.order, cell.W_h.in_features) == (32, 8)
+    assert (cell.spike_u is not None) == (spikes is not None) and network(_x()).isfinite().all()
+
+
 BAD = {
     "lmu with images": (lambda: build(Definition("lmu", (1, 8, 8), 10), nn.ReLU), "lmu reads sequences, got images"),
     "a CNN with sequences": (lambda: _build("small-cnn"), "small-cnn takes images, got sequences; choose lmu"),
     "lmu with LIF": (lambda: _build("lmu", LIF), "lmu has no form with LIF neurons"),
-    "gru with LIF": (lambda: _build("gru", LIF), "gru has no spiking form"),
+    "gru with LIF": (lambda: _build("gru", LIF), "gru has no form with LIF neurons"),
     "no hidden units": (lambda: check_network("lstm-0"), "lstm-H with 1 to 65536 hidden units H, got 'lstm-0'"),
+    "keras order": (lambda: check_network("lmu-keras-9x0"), "expected a network lmu-keras-HxQ with 1 to 65536"),
     "order": (lambda: check_network("lmu-9x1025"), "hidden units H and an order Q from 1 to 1024, got 'lmu-9x1025'"),
     "no order": (lambda: check_network("lmu-9"), "unknown network 'lmu-9'"),
 }

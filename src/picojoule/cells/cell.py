@@ -9,17 +9,22 @@ from picojoule.neurons.stateful import Stateful
 
 
 class Synapse(NamedTuple):
-    """A weight layer inside a cell. `kind` is what enters it; None means the kind of the cell's input."""
+    """A weight layer inside a cell. `kind` is what enters it; None means the kind of the cell's input.
+
+    `source` is the part of the cell whose events enter, for those whose height can be learned.
+    """
 
     name: str
     layer: nn.Module
     kind: Kind | None
+    source: nn.Module | None = None
 
 
 class Inside(NamedTuple):
     """A population inside a cell: its name, its neurons, and the synapse whose output drives it.
 
     `kind` is what it sends, None for activations; `updates` the neuron updates of one neuron in one time step.
+    `source` is the part that sends, as in `Synapse`.
     """
 
     name: str
@@ -27,6 +32,7 @@ class Inside(NamedTuple):
     synapse: str
     kind: Events | None
     updates: float = 1.0
+    source: nn.Module | None = None
 
 
 class Cell(Stateful):

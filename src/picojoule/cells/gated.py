@@ -6,96 +6,114 @@ import torch
 from torch import Tensor, nn
 
 from picojoule.cells.cell import Cell, Synapse, is_hooked
+from picojoule.cells.signals import at_rest, fired, kind_of
 from picojoule.kernels.gated.reference import gru_step, lstm_step
-from picojoule.kinds import Kind, Values
-from picojoule.neurons import unroll
+from picojoule.kinds import Kind
+from picojoule.neurons import Diffused, unroll
+
+
+class GatedState(NamedTuple):
+    """What the units sent, h, and what they keep, both `[B, H]`; and the state of the quantiser of h.
+
+    A LSTM keeps c, a GRU its h as it was before it was quantised.
+    """
+
+    h: Tensor
+    kept: Tensor
+    error: Any
 
 
 class _Gated(Cell):
     """What both share: the products with weights, `input` of all steps at once and `recurrent` step by step."""
 
-    emits: Kind = Values()
     gates: int
 
-    def __init__(self, in_features: int, hidden: int):
+    def __init__(self, in_features: int, hidden: int, spike_h: Diffused | None = None):
         super().__init__()
         self.input = nn.Linear(in_features, self.gates * hidden)
         self.recurrent = nn.Linear(hidden, self.gates * hidden)
-        for parameter in self.parameters():  # as torch.nn.LSTM and GRU begin
+        self.spike_h = spike_h
+        for parameter in (*self.input.parameters(), *self.recurrent.parameters()):  # as torch.nn.LSTM and GRU begin
             nn.init.uniform_(parameter, -(hidden**-0.5), hidden**-0.5)
 
-    def synapses(self) -> tuple[Synapse, ...]:
-        return Synapse("input", self.input, None), Synapse("recurrent", self.recurrent, Values())
+    @property
+    def emits(self) -> Kind:  # pyright: ignore[reportIncompatibleVariableOverride]  (changes with the fineness)
+        """The kind of h."""
+        return kind_of(self.spike_h)
 
-    def forward_observed(self, x: Tensor, state: Any) -> tuple[Tensor, Any, dict[str, Tensor]]:
+    @property
+    def neuron(self) -> Diffused | None:
+        """What makes events of h."""
+        return self.spike_h
+
+    def synapses(self) -> tuple[Synapse, ...]:
+        recurrent = Synapse("recurrent", self.recurrent, self.emits, self.spike_h)
+        return Synapse("input", self.input, None), recurrent
+
+    def initial_state(self, x: Tensor) -> GatedState:
+        h = x.new_zeros(x.shape[1], self.recurrent.in_features)
+        return GatedState(h, torch.zeros_like(h), at_rest(self.spike_h, h))
+
+    def advance(self, x: Tensor, state: GatedState) -> tuple[Tensor, GatedState]:
+        if self.spike_h is None and not is_hooked(self):
+            return self._at_once(x, state)
+
+        def step(state: GatedState, fresh: Tensor) -> tuple[GatedState, Tensor]:
+            h, kept = self._step(state, fresh)
+            h, error = fired(self.spike_h, h, state.error)
+            return GatedState(h, kept, error), h
+
+        state, y = unroll(step, state, self.input(x))
+        return y, state
+
+    def forward_observed(self, x: Tensor, state: GatedState) -> tuple[Tensor, GatedState, dict[str, Tensor]]:
         y, after = self.advance(x, state)
-        before = state.h.unsqueeze(0)
-        return y, after, {"input": x, "recurrent": torch.cat([before, y[:-1]])}
+        return y, after, {"input": x, "recurrent": torch.cat([state.h.unsqueeze(0), y[:-1]])}
+
+    def _at_once(self, x: Tensor, state: GatedState) -> tuple[Tensor, GatedState]:
+        """All steps by torch's own layer, where h is not quantised."""
+        raise NotImplementedError
+
+    def _step(self, state: GatedState, fresh: Tensor) -> tuple[Tensor, Tensor]:
+        """h, not quantised yet, and what is kept; `fresh` is what the input adds to the gates."""
+        raise NotImplementedError
 
     def _weights(self) -> list[Tensor]:
         return [self.input.weight, self.recurrent.weight, self.input.bias, self.recurrent.bias]
-
-    def _rest(self, x: Tensor) -> Tensor:
-        return x.new_zeros(x.shape[1], self.recurrent.in_features)
-
-
-class LSTMState(NamedTuple):
-    """What the units sent, h, and the cells' state c, both `[B, H]`."""
-
-    h: Tensor
-    c: Tensor
 
 
 class LSTM(_Gated):
     """`torch.nn.LSTM` of one layer as a cell: `[T, B, F]` in, h `[T, B, H]` out; the same weights and numbers.
 
-    Gates are in the order input, forget, cell, output. Products of gates with states are no synapses.
+    Gates are in the order input, forget, cell, output. Products of gates with states are no synapses. `spike_h`, such
+    as `Diffused("identity", fineness=4)`, quantises the h that is handed on and out; None sends values.
     """
 
     gates = 4
 
-    def initial_state(self, x: Tensor) -> LSTMState:
-        return LSTMState(self._rest(x), self._rest(x))
+    def _at_once(self, x: Tensor, state: GatedState) -> tuple[Tensor, GatedState]:
+        before = [state.h.unsqueeze(0), state.kept.unsqueeze(0)]
+        y, h, c = torch.lstm(x, before, self._weights(), True, 1, 0.0, self.training, False, False)
+        return y, GatedState(h[0], c[0], state.error)
 
-    def advance(self, x: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
-        if not is_hooked(self):
-            before = [s.unsqueeze(0) for s in state]
-            y, h, c = torch.lstm(x, before, self._weights(), True, 1, 0.0, self.training, False, False)
-            return y, LSTMState(h[0], c[0])
-
-        def step(state: LSTMState, fresh: Tensor) -> tuple[LSTMState, Tensor]:
-            h, c = lstm_step(state.c, fresh + self.recurrent(state.h))
-            return LSTMState(h, c), h
-
-        state, y = unroll(step, state, self.input(x))
-        return y, state
-
-
-class GRUState(NamedTuple):
-    """What the units sent, h `[B, H]`."""
-
-    h: Tensor
+    def _step(self, state: GatedState, fresh: Tensor) -> tuple[Tensor, Tensor]:
+        return lstm_step(state.kept, fresh + self.recurrent(state.h))
 
 
 class GRU(_Gated):
     """`torch.nn.GRU` of one layer as a cell: `[T, B, F]` in, h `[T, B, H]` out; the same weights and numbers.
 
-    Gates are in the order reset, update, new. Products of gates with states are no synapses.
+    Gates are in the order reset, update, new. Products of gates with states are no synapses. `spike_h`, as in `LSTM`,
+    quantises the copy of h that is handed on and out; what the update gate keeps stays exact.
     """
 
     gates = 3
 
-    def initial_state(self, x: Tensor) -> GRUState:
-        return GRUState(self._rest(x))
+    def _at_once(self, x: Tensor, state: GatedState) -> tuple[Tensor, GatedState]:
+        before = state.h.unsqueeze(0)
+        y, h = torch.gru(x, before, self._weights(), True, 1, 0.0, self.training, False, False)
+        return y, GatedState(h[0], h[0], state.error)
 
-    def advance(self, x: Tensor, state: GRUState) -> tuple[Tensor, GRUState]:
-        if not is_hooked(self):
-            y, h = torch.gru(x, state.h.unsqueeze(0), self._weights(), True, 1, 0.0, self.training, False, False)
-            return y, GRUState(h[0])
-
-        def step(state: GRUState, fresh: Tensor) -> tuple[GRUState, Tensor]:
-            h = gru_step(state.h, fresh, self.recurrent(state.h))
-            return GRUState(h), h
-
-        state, y = unroll(step, state, self.input(x))
-        return y, state
+    def _step(self, state: GatedState, fresh: Tensor) -> tuple[Tensor, Tensor]:
+        h = gru_step(state.kept, fresh, self.recurrent(state.h))
+        return h, h

@@ -6,12 +6,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from picojoule.cells.cell import Cell, Synapse, is_hooked
+from picojoule.cells.cell import Cell, Inside, Synapse, is_hooked
 from picojoule.cells.legendre import LegendreMemory
+from picojoule.cells.signals import at_rest, fired, kind_of
 from picojoule.errors import check_choice
 from picojoule.kernels.gated.reference import gru_step, lstm_step
 from picojoule.kernels.lmu.chunks import in_chunks, reads_of
-from picojoule.kinds import Kind, Values
+from picojoule.kinds import Kind
 from picojoule.neurons import Diffused
 
 CHUNK = 16
@@ -22,7 +23,10 @@ HIDDEN = {"rnn": 1, "lstm": 4, "gru": 3}
 
 
 class LMUState(NamedTuple):
-    """h `[B, H]`, the memory m `[B, D, q]`, its copy that was sent `[B, D * q]`, c of an LSTM, quantisers' states."""
+    """h as it was sent `[B, H]`, the memory m `[B, D, q]`, its copy that was sent `[B, D * q]`, quantisers' states.
+
+    `c` `[B, H]` is what gated hidden cells keep: c of an LSTM, h of a GRU before it was quantised.
+    """
 
     h: Tensor
     m: Tensor
@@ -96,12 +100,13 @@ class LMU(Cell):
                 nn.init.zeros_(parameter)
 
     @classmethod
-    def as_keras(cls, features: int, hidden: int, memory: LegendreMemory, *, last: bool = False) -> "LMU":
+    def as_keras(cls, features: int, hidden: int, memory: LegendreMemory, **settings: Any) -> "LMU":
         """As KerasLMU's psMNIST example has it: no feedback into u, a bias, and the start of a Keras SimpleRNN.
 
-        W_x and W_m start Glorot uniform (as one matrix), W_h orthogonal, and e_x at one.
+        W_x and W_m start Glorot uniform (as one matrix), W_h orthogonal, and e_x at one. `settings` are `last` and the
+        quantisers.
         """
-        lmu = cls(features, hidden, memory, feedback=False, bias=True, last=last)
+        lmu = cls(features, hidden, memory, feedback=False, bias=True, **settings)
         both = torch.cat([lmu.W_x.weight, lmu.W_m.weight], 1).detach()
         nn.init.xavier_uniform_(both)
         with torch.no_grad():
@@ -113,7 +118,7 @@ class LMU(Cell):
     @property
     def emits(self) -> Kind:  # pyright: ignore[reportIncompatibleVariableOverride]  (changes with the fineness)
         """The kind of h."""
-        return _kind(self.spike_h)
+        return kind_of(self.spike_h)
 
     @property
     def neuron(self) -> Diffused | None:
@@ -121,19 +126,31 @@ class LMU(Cell):
         return self.spike_h
 
     def synapses(self) -> tuple[Synapse, ...]:
+        h, u, m = ((kind_of(s), s) for s in (self.spike_h, self.spike_u, self.spike_m))
         found = [Synapse("e_x", self.e_x, None), Synapse("W_x", self.W_x, None)]
         if self.e_h is not None and self.e_m is not None:
-            found += [Synapse("e_h", self.e_h, self.emits), Synapse("e_m", self.e_m, _kind(self.spike_m))]
-        found += self.memory.transition_synapses("memory.")
-        found += [Synapse("memory.Bd", self.memory.Bd, _kind(self.spike_u))]
-        return *found, Synapse("W_m", self.W_m, _kind(self.spike_m)), Synapse("W_h", self.W_h, self.emits)
+            found += [Synapse("e_h", self.e_h, *h), Synapse("e_m", self.e_m, *m)]
+        found += [*self.memory.transition_synapses("memory."), Synapse("memory.Bd", self.memory.Bd, *u)]
+        return *found, Synapse("W_m", self.W_m, *m), Synapse("W_h", self.W_h, *h)
+
+    def populations(self) -> tuple[Inside, ...]:
+        """The signals that are quantised."""
+        driven = {"h": "W_h", "u": "e_x" if self.e_m is None else "e_m", "m": "memory.Bd"}
+        return tuple(
+            Inside(name, type(quantiser).__name__, driven[name], quantiser.emits, source=quantiser)
+            for name, quantiser in self._quantisers().items()
+        )
+
+    def _quantisers(self) -> dict[str, Diffused]:
+        all_signals = {"h": self.spike_h, "u": self.spike_u, "m": self.spike_m}
+        return {name: quantiser for name, quantiser in all_signals.items() if quantiser is not None}
 
     def initial_state(self, x: Tensor) -> LMUState:
         x = x.to(self.W_h.weight.dtype)
         m = self.memory.initial_state(x)
         h = x.new_zeros(x.shape[1], self.W_h.in_features)
         signals = {"h": (self.spike_h, h), "u": (self.spike_u, m[..., 0]), "m": (self.spike_m, m.flatten(1))}
-        errors = {name: s.initial_state(like.unsqueeze(0)) for name, (s, like) in signals.items() if s is not None}
+        errors = {name: at_rest(quantiser, like) for name, (quantiser, like) in signals.items()}
         return LMUState(h, m, m.flatten(1), torch.zeros_like(h), errors)
 
     def advance(self, x: Tensor, state: LMUState) -> tuple[Tensor, LMUState]:
@@ -158,6 +175,8 @@ class LMU(Cell):
             entered |= self.memory.transition_operands(held, "memory.")
             if self.e_h is not None:
                 entered |= {"e_h": sent_h, "e_m": torch.cat([state.sent.unsqueeze(0), sent[:-1]])}
+            every = {"h": h, "u": u, "m": sent}
+            entered |= {name: every[name] for name in self._quantisers()}
         return h[-1:] if self.last else h, after, entered
 
     def _all(self, x: Tensor, state: LMUState) -> tuple[Tensor, Tensor, Tensor, Tensor, LMUState]:
@@ -196,10 +215,14 @@ class LMU(Cell):
         return torch.stack(outputs), LMUState(h, m, sent, c, errors)
 
     def _units(self, fresh: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """h, not quantised yet, and what is kept."""
         recurrent = self.W_h(h)
         if self.cell == "lstm":
             return lstm_step(c, fresh + recurrent)
-        return (gru_step(h, fresh, recurrent) if self.cell == "gru" else torch.tanh(fresh + recurrent)), c
+        if self.cell == "gru":
+            h = gru_step(c, fresh, recurrent)
+            return h, h
+        return torch.tanh(fresh + recurrent), c
 
     def _runs_in_chunks(self) -> bool:
         """Whether the memory need not be known at every step, and nobody watches the layers inside."""
@@ -230,10 +253,6 @@ class LMU(Cell):
         return f"cell={self.cell}, last={self.last}"
 
 
-def _kind(quantiser: Diffused | None) -> Kind:
-    return Values() if quantiser is None else quantiser.emits
-
-
 def _is_straight(quantiser: Diffused) -> bool:
     """Whether what it sends has the derivative one, and nothing to train."""
     return isinstance(quantiser.activation, nn.Identity) and quantiser.fineness_log is None
@@ -241,9 +260,7 @@ def _is_straight(quantiser: Diffused) -> bool:
 
 def _fired(quantiser: Diffused | None, name: str, signal: Tensor, errors: dict[str, Any]) -> Tensor:
     """What is sent of a signal; the quantiser's state in `errors` moves on."""
-    if quantiser is None:
-        return signal
-    errors[name], sent = quantiser.step(errors[name], signal)
+    sent, errors[name] = fired(quantiser, signal, errors[name])
     return sent
 
 

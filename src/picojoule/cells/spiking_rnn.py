@@ -35,7 +35,8 @@ class SpikingRNN(Cell):
         return self.neuron.emits
 
     def synapses(self) -> tuple[Synapse, ...]:
-        return Synapse("input", self.input, None), Synapse("recurrent", self.recurrent, self.neuron.emits)
+        recurrent = Synapse("recurrent", self.recurrent, self.neuron.emits, self.neuron)
+        return Synapse("input", self.input, None), recurrent
 
     def initial_state(self, x: Tensor) -> SpikingRNNState:
         rest = x.new_zeros(1, x.shape[1], self.recurrent.in_features)

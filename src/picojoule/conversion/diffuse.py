@@ -1,19 +1,24 @@
 """Post-training use of the temporally diffused quantiser: every activation of a trained network becomes neurons."""
 
+import copy
+from itertools import count
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
+from picojoule.cells import GRU, LMU, LSTM
 from picojoule.conversion.analog import without_time
 from picojoule.conversion.time import over_time
 from picojoule.errors import BadInput
 from picojoule.graph.passes import recompiled
 from picojoule.graph.trace import module_of
-from picojoule.networks import Network
+from picojoule.networks import SIGNALS, Network
+from picojoule.networks.definition import check_signals
 from picojoule.neurons import Diffused, Stateful
 from picojoule.neurons.diffused import ACTIVATIONS
 
+_RECURRENT = (LMU, LSTM, GRU)
 _ACTIVATIONS = (*(a for a in ACTIVATIONS.values() if a is not nn.Identity), nn.Hardsigmoid, nn.Hardswish, nn.Mish)
 
 
@@ -27,6 +32,7 @@ def quantise(
     gradient: str = "spiking",
     random_start: bool = True,
     learn_fineness: bool = False,
+    signals: str = SIGNALS,
 ) -> Network:
     """A copy of a trained network whose activations are `Diffused` neurons, over `timesteps` steps; weights stay.
 
@@ -36,10 +42,19 @@ def quantise(
     noise in its input. Batch norm and weights stay trainable, for spiking-aware fine-tuning; dropout, and a softmax of
     the scores, are taken out. The other settings are those of `Diffused`.
 
+    Of a Network with cells LMU, LSTM or GRU, which has time steps of its own, the `signals` of these cells alone become
+    events: h, u, and the copy of m that is multiplied, of an LMU; h of the others.
+
     Raises BadInput for a network with spikes already, or without an activation.
     """
     if timesteps < 1:
         raise BadInput(f"expected timesteps of at least 1, got {timesteps}")
+    settings: dict[str, Any] = {"rounding": rounding, "gradient": gradient, "random_start": random_start}
+    settings["learn_fineness"] = learn_fineness
+    if isinstance(model, Network) and any(isinstance(m, _RECURRENT) for m in model.modules()):
+        if timesteps > 1:
+            raise BadInput(f"expected timesteps=1, since a recurrent network has steps of its own, got {timesteps}")
+        return _with_quantised_signals(model, signals, fineness, settings)
     if example is None:
         if not isinstance(model, Network):
             raise BadInput(f"expected example=, one batch of inputs [B, ...] of {type(model).__name__}, got none")
@@ -52,12 +67,30 @@ def quantise(
     nodes = [n for n in graph.graph.nodes if isinstance(module_of(graph, n), _ACTIVATIONS)]
     if not nodes:
         raise BadInput(f"expected a network with activations such as ReLU or tanh, got {type(model).__name__} without")
-    how: dict[str, Any] = {"rounding": rounding, "gradient": gradient, "random_start": random_start}
     for seed, node in enumerate(nodes):
         activation: Any = module_of(graph, node)
-        neurons = Diffused(activation, fineness, **how, learn_fineness=learn_fineness, seed=seed)
+        neurons = Diffused(activation, fineness, seed=seed, **settings)
         graph.set_submodule(str(node.target), neurons.to(example.device))
     return Network(over_time(graph, timesteps), tuple(example.shape[1:]), classes).eval()
+
+
+def _with_quantised_signals(model: Network, signals: str, fineness: float, settings: dict[str, Any]) -> Network:
+    check_signals(signals)
+    made = copy.deepcopy(model)
+    like, seeds = next(made.parameters()), count()
+    found = [
+        (cell, f"spike_{signal}")
+        for cell in made.modules()
+        for signal in SIGNALS
+        if signal in signals and isinstance(cell, _RECURRENT) and hasattr(cell, f"spike_{signal}")
+    ]
+    if not found:
+        raise BadInput(f"expected signals with h, which LSTM and GRU have alone, got {signals!r}")
+    for cell, place in found:
+        if getattr(cell, place) is not None:
+            raise BadInput(f"expected an analog network to quantise, got one with {place} in {type(cell).__name__}")
+        setattr(cell, place, Diffused("identity", fineness, seed=next(seeds), **settings).to(like.device))
+    return made.eval()
 
 
 def _example(model: Network) -> Tensor:

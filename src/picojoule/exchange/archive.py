@@ -267,6 +267,8 @@ def describe_layer(layer: nn.Module, name: str) -> dict[str, Any]:
         described["neuron"] = describe_layer(layer.neuron, name)
     if isinstance(layer, LSTM | GRU):
         arguments |= {"in_features": layer.input.in_features, "hidden": layer.recurrent.in_features}
+        if layer.spike_h is not None:
+            described["spike_h"] = describe_layer(layer.spike_h, name)
     if isinstance(layer, LegendreMemory):
         arguments |= {"theta": float(layer.theta), "learn_theta": layer.theta_log is not None}
         arguments["low_rank"] = not isinstance(layer.Ad, nn.Linear)

@@ -26,7 +26,7 @@ class Training:
         data_dir: Folder of the datasets; else $PICOJOULE_DATA, else the cache folder.
         network: small-cnn, cnn7, vgg11, vgg16, vgg16-4096, resnet18, resnet20, mlp, mlp-DxW (as mlp-5x128),
             spiking-rnn, mixer-cnn or mixer-rnn (or narrower, as mixer-cnn-24 or mixer-cnn-24x2); for sequences lmu,
-            lstm, gru, or with sizes lmu-HxQ (as lmu-64x32), lstm-H and gru-H.
+            lmu-keras, lstm, gru, or with sizes lmu-HxQ (as lmu-64x32), lmu-keras-HxQ, lstm-H and gru-H.
         timesteps: Time steps of the spiking networks; by default 1 for trained and 16 for converted ones, 20 for
             first-spike, and as many as the data have for events.
         pool: max or avg; avg for digits and where a method of the table needs it (synops-conversion), else max.
@@ -47,6 +47,9 @@ class Training:
         clip: Largest norm of the gradient of all parameters; longer ones are shortened to it.
         weight_decay: L2 decay of the weights of layers.
         dropout: Dropout of vgg16 and vgg16-4096, as a share of the published rates.
+        theta: Window of the memory of lmu networks in steps; by default the length of the sequences.
+        learn_theta: Train that window.
+        low_rank: Keep the memory's matrix in blocks of low rank: the same numbers by fewer operations.
         batch_size: Images per step, over all processes; 64 for digits, else 128.
         augment: none, crop-flip (random crops after padding by 4, random mirror images; the default for CIFAR-10 and
             Tiny ImageNet), rotate-shift (by up to 15 degrees and 10 % of the side), or rotate-shift-flip (with random
@@ -79,6 +82,9 @@ class Training:
     clip: float | None = None
     weight_decay: float = 0.0
     dropout: float = 0.0
+    theta: float | None = None
+    learn_theta: bool = False
+    low_rank: bool = False
     batch_size: int | None = None
     augment: str | None = None
     precision: str = "auto"
@@ -106,6 +112,8 @@ class Training:
             if name is not None:
                 check_choice(what, name, known)
         check_network(self.network)
+        if not self.network.startswith("lmu") and (self.theta is not None or self.learn_theta or self.low_rank):
+            raise BadInput(f"--theta, --learn-theta and --low-rank are for lmu networks, got --network {self.network}")
         if self.compile and self.recompute:
             raise BadInput("give --compile or --recompute, not both: torch.compile chooses by itself what to recompute")
         # batch norm needs two samples in every step of training

@@ -14,7 +14,7 @@ from picojoule.execution import fast_precision
 from picojoule.experiment.config import Training
 from picojoule.experiment.method import Method
 from picojoule.experiment.start import digest_of, start_file
-from picojoule.networks import RECORDED, Definition
+from picojoule.networks import RECORDED, Definition, Memory
 
 _SAME_RESULT = ("option", "page_reuse", "recompute", "start")
 """Settings that change no number of a run; options are in the fingerprint by method, and weights by content."""
@@ -51,7 +51,10 @@ class Setting:
             raise BadInput(f"{data.name} holds {of}, which --encoder {encoder} does not take; leave out --encoder")
         if data.timesteps and t.timesteps not in (None, data.timesteps):
             raise BadInput(f"{data.name} has {data.timesteps} time steps, got --timesteps {t.timesteps}; leave it out")
-        wanted = Definition(t.network, data.input_shape, data.classes, 1, self.pool, encoder, dropout=t.dropout)
+        memory = Memory(t.theta, t.learn_theta, t.low_rank)
+        wanted = Definition(
+            t.network, data.input_shape, data.classes, 1, self.pool, encoder, dropout=t.dropout, memory=memory
+        )
         readout = t.readout or ("last-step" if wanted.recurrent else method.readout)
         wanted = replace(wanted, readout=readout)
         found = method.definition(wanted, data.timesteps or t.timesteps)

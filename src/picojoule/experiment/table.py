@@ -26,6 +26,7 @@ from picojoule.pages import reuse_pages
 _BEFORE = {
     **{"compile": False, "augment": "none", "optimiser": "adam", "lr_schedule": "cosine"},
     **{"weight_decay": 0.0, "dropout": 0.0, "warm_up": 0.0, "clip": None},
+    **{"theta": None, "learn_theta": False, "low_rank": False},
 }
 """What records ran with that are older than the setting."""
 MakeMethod = Callable[[str], list[Method]]
@@ -124,6 +125,9 @@ def _of_this_table(path: Path, setting: Setting) -> list[Record]:
         "clip",
         "weight_decay",
         "dropout",
+        "theta",
+        "learn_theta",
+        "low_rank",
         "batch_size",
         "augment",
         "precision",

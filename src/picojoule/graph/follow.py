@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import fx, nn
 
-from picojoule.cells import Cell
+from picojoule.cells import Cell, Inside, Synapse
 from picojoule.graph.observers import NeuronObserver, ProductObserver, SynapseObserver
 from picojoule.graph.propagate import infer_kinds
 from picojoule.graph.records import Site
@@ -18,17 +18,28 @@ Observer = SynapseObserver | ProductObserver | NeuronObserver
 
 
 class Watched(NamedTuple):
-    """An observer and the nodes whose kinds it counts by; inside a `cell` those of its synapse of that name."""
+    """An observer and the nodes whose kinds it counts by; in a `cell` those of its synapse or population `inside`."""
 
     observer: Observer
     nodes: tuple[fx.Node, ...]
-    synapse: str = ""
+    inside: str = ""
     cell: Cell | None = None
 
     def kinds(self) -> tuple[Kind, ...]:
         """The kinds of what enters, as they are now."""
-        own = None if self.cell is None else {s.name: s.kind for s in self.cell.synapses()}[self.synapse]
-        return tuple(n.meta["kind"] for n in self.nodes) if own is None else (own,)
+        part = self._part()
+        return tuple(n.meta["kind"] for n in self.nodes) if part is None or part.kind is None else (part.kind,)
+
+    def heights(self, graph: fx.GraphModule) -> tuple[Diffused, ...]:
+        """The neurons with a learned fineness whose events are counted: none or one."""
+        part = self._part()
+        return _learned_behind(graph, self.nodes[0]) if part is None or part.kind is None else _learned(part.source)
+
+    def _part(self) -> Synapse | Inside | None:
+        """The part of the cell that is counted."""
+        if self.cell is None:
+            return None
+        return next(part for part in (*self.cell.synapses(), *self.cell.populations()) if part.name == self.inside)
 
 
 class Kinds:
@@ -40,8 +51,8 @@ class Kinds:
         self._graph, self._inputs, self._declared = graph, inputs, declared
         self._watched = tuple(watched)
         for w in self._watched:
-            if not isinstance(w.observer, ProductObserver) and w.kinds()[0] is w.nodes[0].meta["kind"]:
-                w.observer.heights = _learned_behind(graph, w.nodes[0])
+            if not isinstance(w.observer, ProductObserver):
+                w.observer.heights = w.heights(graph)
         self._changing = [m for m in graph.modules() if isinstance(m, Diffused)]
         self._known = self._emitted()
         # asking for it imports torch's compiler, which takes a second
@@ -79,12 +90,16 @@ def _learned_behind(graph: fx.GraphModule, node: fx.Node) -> tuple[Diffused, ...
     """The neurons with a learned fineness whose events arrive at a node, if there are some."""
     while isinstance(node.meta.get("kind"), Events):
         module = module_of(graph, node)
-        if isinstance(module, Diffused):
-            return () if module.fineness_log is None else (module,)
+        if isinstance(module, Diffused | Cell):
+            return _learned(module if isinstance(module, Diffused) else getattr(module, "neuron", None))
         if not node.all_input_nodes:
             break
         node = node.all_input_nodes[0]
     return ()
+
+
+def _learned(source: nn.Module | None) -> tuple[Diffused, ...]:
+    return (source,) if isinstance(source, Diffused) and source.fineness_log is not None else ()
 
 
 def _tell(observer: Observer, kinds: tuple[Any, ...]) -> None:

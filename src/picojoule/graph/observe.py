@@ -215,7 +215,11 @@ class _Builder:
         """The observer of a population inside a cell."""
         name = f"{self._population(node)}.{inside.name}"
         population = Population(name, inside.neuron, f"{node.target}.{inside.synapse}", name, hidden=True)
-        return NeuronObserver(population, node.all_input_nodes[0].meta["batch"], inside.kind)
+        observer = NeuronObserver(population, node.all_input_nodes[0].meta["batch"], inside.kind)
+        if inside.kind is not None:
+            cell: Any = module_of(self._source, node)
+            self.watched.append(Watched(observer, tuple(node.all_input_nodes[:1]), inside.name, cell))
+        return observer
 
     def _observe_neurons(self, node: fx.Node) -> None:
         module = module_of(self._source, node)

@@ -5,10 +5,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from picojoule.cells import Cell
 from picojoule.errors import BadInput
 from picojoule.graph.linear import interior_of
 from picojoule.graph.shapes import BatchAxis
-from picojoule.metering.algebra import BINARY, add, multiply
+from picojoule.kinds import Events
+from picojoule.metering.algebra import BINARY, Unit, add, multiply
 from picojoule.metering.call import SiteCall
 from picojoule.metering.linear import Linear, Product, Uncounted, linear_parts
 from picojoule.metering.numbers import are_events, same_numbers
@@ -101,6 +103,8 @@ class Sites:
         if tag.level is Level.CONST:
             tag = self._constant_operand(tag)
         x = torch.ones_like(part.x, dtype=torch.float32) if call.name == "embedding" else part.x
+        if tag.level is Level.EVENT and tag.unit.number is None and frame is not None:
+            tag = self._stated(frame.module, tag)
         tag = self._guarded(info, tag, x)
         info.meet(tag)
         if tag.level is Level.EVENT and tag.unit.number is None and tag.most != 1:
@@ -125,6 +129,14 @@ class Sites:
         if len(sources) == 1 and not next(iter(sources)).startswith("parameter "):
             return next(iter(sources))
         return f"{self._run.place}.{part.operation}{'.' + part.part if part.part else ''}"
+
+    def _stated(self, layer: nn.Module, tag: Tag) -> Tag:
+        """The height of events that a cell states for a layer inside it, where arithmetic hides it (a learned one)."""
+        synapses = [s for f in self._run.frames if isinstance(f.module, Cell) for s in f.module.synapses()]
+        for kind in (s.kind for s in synapses if s.layer is layer):
+            if isinstance(kind, Events):
+                return tag.but(unit=Unit.of(kind.quantum))
+        return tag
 
     def _constant_operand(self, tag: Tag) -> Tag:
         """Something computed from constants, such as a spike at rest: not a class of its own."""

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from picojoule.conversion import quantise
 from picojoule.errors import BadInput, check_choice
 from picojoule.experiment.method import Method, Progress
-from picojoule.networks import Definition, Network, build
+from picojoule.networks import SIGNALS, Definition, Network, build
+from picojoule.networks.definition import check_signals
 from picojoule.neurons import Diffused
 from picojoule.neurons.diffused import check_fineness
 from picojoule.neurons.fineness import SCHEDULES, set_fineness
@@ -20,6 +21,8 @@ from picojoule.neurons.fineness import SCHEDULES, set_fineness
 @dataclass(frozen=True)
 class Hybrid(Method):
     """The ANN with `Diffused` neurons for its activations, trained while they turn from nearly analog to spiking.
+
+    Of an LMU, LSTM or GRU the `signals` are quantised instead: h, u and m, as far as it has them.
 
     `fineness` is w at the end, the events per step and unit of activation, and `start_fineness` that at the start of
     the schedule: geometric, linear, fixed (w from the first step on), or none: the trained ANN is quantised as it is.
@@ -37,6 +40,7 @@ class Hybrid(Method):
     gradient: str = "spiking"
     random_start: int = 1
     learn_fineness: int = 0
+    signals: str = SIGNALS
 
     name: ClassVar[str] = "hybrid"
     cite: ClassVar[tuple[str, ...]] = (
@@ -50,6 +54,7 @@ class Hybrid(Method):
         check_choice("schedule", self.schedule, (*SCHEDULES, "none"))
         check_choice("random_start", self.random_start, (0, 1))
         check_choice("learn_fineness", self.learn_fineness, (0, 1))
+        check_signals(self.signals)
         self._neurons(0)
         of_training = {"activation": "relu", "gradient": "spiking", "learn_fineness": 0}
         for option, default in of_training.items():
@@ -71,16 +76,21 @@ class Hybrid(Method):
 
     def finish(self, network: Network, calibration: Sequence[Tensor], definition: Definition) -> Network:
         if self.schedule == "none":
-            how = {"rounding": self.rounding, "random_start": bool(self.random_start)}
-            return quantise(network, self.fineness, timesteps=definition.timesteps, **how)
+            how = {"rounding": self.rounding, "random_start": bool(self.random_start), "signals": self.signals}
+            steps = 1 if definition.recurrent else definition.timesteps
+            return quantise(network, self.fineness, timesteps=steps, **how)
         deployed = copy.deepcopy(network)
         if not self.learn_fineness:
             set_fineness(deployed, self.fineness)
         return deployed
 
     def definition(self, wanted: Definition, timesteps: int | None) -> Definition:
-        found = super().definition(wanted, timesteps)
-        return replace(found, encoder="constant-current", readout="mean") if self.schedule == "none" else found
+        found = replace(super().definition(wanted, timesteps), signals=self.signals)
+        if found.recurrent and self.activation != "relu":
+            raise BadInput(f"expected no activation for {found.name}, which has its own, got {self.activation}")
+        if found.recurrent or self.schedule != "none":
+            return found
+        return replace(found, encoder="constant-current", readout="mean")
 
     def _neurons(self, seed: int) -> nn.Module:
         return Diffused(

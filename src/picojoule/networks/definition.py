@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from picojoule.errors import BadInput, check_choice, unknown_name
 
-RECURRENT = {"lmu": (212, 256), "lstm": (157,), "gru": (181,)}
+RECURRENT = {"lmu": (212, 256), "lmu-keras": (212, 256), "lstm": (157,), "gru": (181,)}
 """Networks for sequences, with the sizes of the psMNIST benchmark: hidden units, and the order of the memory.
 
 The LSTM and the GRU have as many trained parameters as the LMU, within 0.3 %, for one feature and ten classes.
@@ -15,7 +15,7 @@ NETWORKS = (
     *("mixer-cnn", "mixer-rnn"),
     *RECURRENT,
 )
-KNOWN = [*NETWORKS, "mlp-DxW", "mixer-cnn-WxN", "mixer-rnn-WxN", "lmu-HxQ", "lstm-H", "gru-H"]
+KNOWN = [*NETWORKS, "mlp-DxW", "mixer-cnn-WxN", "mixer-rnn-WxN", "lmu-HxQ", "lmu-keras-HxQ", "lstm-H", "gru-H"]
 """All names, and the forms of those with sizes in them."""
 DROPOUT = ("vgg16", "vgg16-4096")
 POOLINGS = ("max", "avg")
@@ -26,11 +26,13 @@ READOUTS = ("mean", "spike-count", "last-membrane", "max-membrane", "last-step")
 DEEPEST, WIDEST = 20, 65536
 """The most hidden layers, and neurons in each, of a network `mlp-DxW` (our choice)."""
 
+SIGNALS = "hum"
+"""The signals of an LMU that can be quantised; gated cells have h alone."""
 HIGHEST = 1024
 """The highest order of a memory (our choice)."""
 
 _DEEP = re.compile("mlp-([0-9]+)x([0-9]+)")
-_SIZED = re.compile("(lmu)-([0-9]+)x([0-9]+)|(lstm|gru)-([0-9]+)")
+_SIZED = re.compile("lmu(-keras)?-([0-9]+)x([0-9]+)|(lstm|gru)-([0-9]+)")
 _MIXER = re.compile("mixer-(cnn|rnn)(?:-([0-9]+)(?:x([0-9]+))?)?")
 
 
@@ -55,18 +57,33 @@ class Mixer:
 
 
 @dataclass(frozen=True)
+class Memory:
+    """How the memory of the networks `lmu...` works; others have none.
+
+    `theta` is the window in steps, None for the whole sequence; `learn_theta` and `low_rank` are those of
+    `picojoule.cells.LegendreMemory`.
+    """
+
+    theta: float | None = None
+    learn_theta: bool = False
+    low_rank: bool = False
+
+
+@dataclass(frozen=True)
 class Definition:
     """One network, analog or spiking. `input_shape` is `[C, H, W]`, or `[F]` for sequences.
 
     `name`: one of NETWORKS, or "mlp-DxW" such as "mlp-5x128": D hidden layers of W neurons without norm and bias; or
-    "lmu-HxQ", "lstm-H", "gru-H" with H hidden units and a memory of order Q.
+    "lmu-HxQ", "lmu-keras-HxQ", "lstm-H", "gru-H" with H hidden units and a memory of order Q.
     `encoder`: "constant-current" computes the first layer once and repeats its current, "direct" repeats the
     image; "bernoulli", "latency", "latency-early" and "latency-log" turn pixels into events; "frames" takes images
     that are events over time already, `[B, T, C, H, W]` with T = `timesteps`, and "none" sequences `[B, T, F]`.
     `readout`: how class scores follow from time. ResNets and mixers have no pooling that `pool` could choose.
     `dropout`: a share of the published rates, for DROPOUT.
     `mixer`: for "mixer-cnn", "mixer-rnn", and their narrower forms of `mixer_shape`.
-    `signals`: which signals of an LMU are quantised if its activation is a quantiser, of h, u and m.
+    `memory`: for networks "lmu...".
+    `signals`: which signals of an LMU are quantised if its activation is a quantiser, of h, u and m; an LSTM and a GRU
+    have h alone.
     """
 
     name: str
@@ -78,7 +95,8 @@ class Definition:
     readout: str = "mean"
     dropout: float = 0.0
     mixer: Mixer = Mixer()
-    signals: str = "hum"
+    memory: Memory = Memory()
+    signals: str = SIGNALS
 
     @property
     def recurrent(self) -> bool:
@@ -107,13 +125,14 @@ def recurrent_sizes(name: str) -> tuple[int, ...]:
 
     Raises BadInput for sizes out of bounds.
     """
-    family, _, sizes = name.partition("-")
-    if not sizes:
-        return RECURRENT[family]
+    if name in RECURRENT:
+        return RECURRENT[name]
+    family, _, sizes = name.rpartition("-")
     given = sizes.split("x")
     if not all(_within(size, most) for size, most in zip(given, (WIDEST, HIGHEST), strict=False)):
-        form = "lmu-HxQ" if family == "lmu" else f"{family}-H"
-        order = f" and an order Q from 1 to {HIGHEST}" if family == "lmu" else ""
+        ordered = family.startswith("lmu")
+        form = f"{family}-HxQ" if ordered else f"{family}-H"
+        order = f" and an order Q from 1 to {HIGHEST}" if ordered else ""
         raise BadInput(f"expected a network {form} with 1 to {WIDEST} hidden units H{order}, got {name!r}")
     return tuple(map(int, given))
 
@@ -135,6 +154,12 @@ def mixer_shape(name: str) -> tuple[str, int, tuple[int, ...]]:
         )
     depths = (2, 2, 6, 2) if match.group(3) is None else (int(blocks),) * 4
     return cell, int(width), depths
+
+
+def check_signals(signals: str) -> None:
+    """Raise BadInput unless `signals` names one or more of h, u and m, each once."""
+    if not signals or not set(signals) <= set(SIGNALS) or len(set(signals)) < len(signals):
+        raise BadInput(f"expected signals as one or more of the letters h, u and m, such as hum, got {signals!r}")
 
 
 def depth_and_width(name: str) -> tuple[int, int]:

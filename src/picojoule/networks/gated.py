@@ -3,10 +3,8 @@
 from torch import nn
 
 from picojoule.cells import GRU, LSTM
-from picojoule.errors import BadInput
 from picojoule.networks.definition import Definition, recurrent_sizes
-from picojoule.networks.parts import Activation, features_of, over_time, readout
-from picojoule.neurons import Neuron
+from picojoule.networks.parts import Activation, features_of, over_time, quantiser, readout
 
 
 def lstm(d: Definition, activation: Activation) -> list[nn.Module]:
@@ -20,7 +18,6 @@ def gru(d: Definition, activation: Activation) -> list[nn.Module]:
 
 
 def _gated(d: Definition, activation: Activation, cell: type[LSTM] | type[GRU]) -> list[nn.Module]:
-    if isinstance(activation(), Neuron):
-        raise BadInput(f"the network {d.name} has no spiking form: train it with ann")
     (hidden,) = recurrent_sizes(d.name)
-    return [*over_time(d), nn.Flatten(2), cell(features_of(d), hidden), *readout(d, hidden, activation)]
+    made = cell(features_of(d), hidden, quantiser(d, activation, "h"))
+    return [*over_time(d), nn.Flatten(2), made, *readout(d, hidden, activation)]

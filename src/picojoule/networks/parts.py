@@ -19,7 +19,8 @@ from picojoule.layers import (
     SpikeCount,
     Timewise,
 )
-from picojoule.networks.definition import Definition
+from picojoule.networks.definition import SIGNALS, Definition
+from picojoule.neurons import Diffused, Neuron
 
 Activation = Callable[[], nn.Module]
 """Makes one activation: `nn.ReLU`, or a neuron such as `LIF`."""
@@ -70,6 +71,22 @@ def over_time(d: Definition) -> list[nn.Module]:
     if d.encoder in ("constant-current", "direct"):
         return [AddTime(), Repeat(d.timesteps)]
     return [_EVENTS[d.encoder](d.timesteps)]
+
+
+def quantiser(d: Definition, activation: Activation, signal: str) -> Diffused | None:
+    """What quantises a signal (h, u or m) of a recurrent cell: the neurons of `activation`, but not its function.
+
+    None where the signal is not one of `d.signals`, or the network is analog. Raises BadInput for other neurons.
+    """
+    made = activation()
+    if isinstance(made, Neuron) and not isinstance(made, Diffused):
+        raise BadInput(
+            f"the network {d.name} has no form with {type(made).__name__} neurons: train it with ann or hybrid"
+        )
+    if not isinstance(made, Diffused) or signal not in d.signals:
+        return None
+    made.activation, made.seed = nn.Identity(), SIGNALS.index(signal)
+    return made
 
 
 def readout(d: Definition, features: int, activation: Activation, bias: bool = True) -> list[nn.Module]:
