@@ -1,5 +1,6 @@
 """LSTM and GRU as cells whose operations are counted."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -21,6 +22,10 @@ class GatedState(NamedTuple):
     h: Tensor
     kept: Tensor
     error: Any
+
+
+Step = Callable[[GatedState, Tensor], tuple[Tensor, Tensor]]
+"""From a state and what the input adds to the gates: h, not quantised yet, and what is kept."""
 
 
 class _Gated(Cell):
@@ -54,29 +59,22 @@ class _Gated(Cell):
         h = x.new_zeros(x.shape[1], self.recurrent.in_features)
         return GatedState(h, torch.zeros_like(h), at_rest(self.spike_h, h))
 
-    def advance(self, x: Tensor, state: GatedState) -> tuple[Tensor, GatedState]:
-        if self.spike_h is None and not is_hooked(self):
-            return self._at_once(x, state)
-
-        def step(state: GatedState, fresh: Tensor) -> tuple[GatedState, Tensor]:
-            h, kept = self._step(state, fresh)
-            h, error = fired(self.spike_h, h, state.error)
-            return GatedState(h, kept, error), h
-
-        state, y = unroll(step, state, self.input(x))
-        return y, state
-
     def forward_observed(self, x: Tensor, state: GatedState) -> tuple[Tensor, GatedState, dict[str, Tensor]]:
         y, after = self.advance(x, state)
         return y, after, {"input": x, "recurrent": torch.cat([state.h.unsqueeze(0), y[:-1]])}
 
-    def _at_once(self, x: Tensor, state: GatedState) -> tuple[Tensor, GatedState]:
-        """All steps by torch's own layer, where h is not quantised."""
-        raise NotImplementedError
+    def _runs_at_once(self) -> bool:
+        """Whether torch's own layer can run all steps."""
+        return self.spike_h is None and not is_hooked(self)
 
-    def _step(self, state: GatedState, fresh: Tensor) -> tuple[Tensor, Tensor]:
-        """h, not quantised yet, and what is kept; `fresh` is what the input adds to the gates."""
-        raise NotImplementedError
+    def _by_step(self, x: Tensor, state: GatedState, step: Step) -> tuple[Tensor, GatedState]:
+        def send(state: GatedState, fresh: Tensor) -> tuple[GatedState, Tensor]:
+            h, kept = step(state, fresh)
+            h, error = fired(self.spike_h, h, state.error)
+            return GatedState(h, kept, error), h
+
+        state, y = unroll(send, state, self.input(x))
+        return y, state
 
     def _weights(self) -> list[Tensor]:
         return [self.input.weight, self.recurrent.weight, self.input.bias, self.recurrent.bias]
@@ -91,13 +89,12 @@ class LSTM(_Gated):
 
     gates = 4
 
-    def _at_once(self, x: Tensor, state: GatedState) -> tuple[Tensor, GatedState]:
+    def advance(self, x: Tensor, state: GatedState) -> tuple[Tensor, GatedState]:
+        if not self._runs_at_once():
+            return self._by_step(x, state, lambda s, fresh: lstm_step(s.kept, fresh + self.recurrent(s.h)))
         before = [state.h.unsqueeze(0), state.kept.unsqueeze(0)]
         y, h, c = torch.lstm(x, before, self._weights(), True, 1, 0.0, self.training, False, False)
         return y, GatedState(h[0], c[0], state.error)
-
-    def _step(self, state: GatedState, fresh: Tensor) -> tuple[Tensor, Tensor]:
-        return lstm_step(state.kept, fresh + self.recurrent(state.h))
 
 
 class GRU(_Gated):
@@ -109,7 +106,9 @@ class GRU(_Gated):
 
     gates = 3
 
-    def _at_once(self, x: Tensor, state: GatedState) -> tuple[Tensor, GatedState]:
+    def advance(self, x: Tensor, state: GatedState) -> tuple[Tensor, GatedState]:
+        if not self._runs_at_once():
+            return self._by_step(x, state, self._step)
         before = state.h.unsqueeze(0)
         y, h = torch.gru(x, before, self._weights(), True, 1, 0.0, self.training, False, False)
         return y, GatedState(h[0], h[0], state.error)

@@ -74,13 +74,13 @@ class Session:
                     found += [t for t in tree_leaves(value) if isinstance(t, Tensor)]
         return found
 
-    def declared_kind(self, module: Any) -> Kind | None:
+    def declared_kind(self, module: nn.Module) -> Kind | None:
         """The kind of a module's output, where it is stated and not followed."""
         for kind_of, kind in self.kinds:
             if isinstance(module, kind_of):
                 return kind
         source = getattr(module, "neuron", None) if isinstance(module, Cell) else module
-        return module.emits if isinstance(source, QuantisedReLU | Diffused) else None
+        return source.emits if isinstance(source, QuantisedReLU | Diffused) else None
 
     def site(self, name: str, operation: str, weights: int, biases: int) -> SiteInfo:
         if name not in self.sites:
