@@ -31,7 +31,8 @@ def sums_of(x: Tensor, kind: Kind, synapses: Tensor, largest: float, batch: Batc
     """What one call with operand x of this kind counts; `synapses` is the fan-out map of x, `largest` its maximum."""
     most = kind.most if isinstance(kind, Events) else 1
     over_time = batch == BatchAxis(1, 1) and synapses.shape[:2] == (1, 1)
-    if over_time and most is not None and count.serves(x, largest * most):
+    bound = _seen_bound(x, kind) if isinstance(kind, Events) and most is None and over_time else most
+    if over_time and bound is not None and count.serves(x, largest * bound):
         quantum, signed = (kind.quantum, kind.signed) if isinstance(kind, Events) else (None, False)
         found = count.entered(x, synapses[0, 0], quantum, signed)
         sums = Sums(found.weighted, found.nonzero.detach(), found.entered.detach(), found.broken.detach())
@@ -47,6 +48,14 @@ def sums_of(x: Tensor, kind: Kind, synapses: Tensor, largest: float, batch: Batc
         return Sums(weighted, weighted.detach(), entered)
     nonzero, _ = per_step(over_constant(n.detach() != 0, synapses, batch, 1), synapses, batch)
     return Sums(weighted, nonzero, entered, bits=_bits(n, synapses, batch))
+
+
+def _seen_bound(x: Tensor, kind: Events) -> float | None:
+    """The largest |n| of events x outside training; None where x / quantum would not tell n well enough to check it."""
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or x.dtype.itemsize < 4:
+        return None
+    most = float(torch.stack(x.aminmax()).abs().max()) / kind.quantum
+    return most if most < 2**12 else None
 
 
 def _bits(n: Tensor, synapses: Tensor, batch: BatchAxis) -> Tensor:

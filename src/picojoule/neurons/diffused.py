@@ -120,15 +120,17 @@ class Diffused(Neuron):
         return lambda state, current: self._forgetful_step(state, current, fineness)
 
     def _forgetful_step(self, state: Any, current: Tensor, fineness: Tensor | float) -> tuple[Any, Tensor]:
-        target = fineness * self.activation(current.to(torch.promote_types(current.dtype, torch.float32)))
+        wanted = self.activation(current.to(torch.promote_types(current.dtype, torch.float32)))
+        with torch.no_grad():
+            target = fineness * wanted
         if self.rounding == "nearest":
-            n = nearest(target.detach())
+            n = nearest(target)
         else:
             generator = torch.Generator(current.device)
             generator.set_state(state.stream)
-            n = _RANDOM[self.rounding](target.detach(), generator)
+            n = _RANDOM[self.rounding](target, generator)
             state = NoiseState(generator.get_state())
-        return state, sent(n, target, fineness).to(current.dtype)
+        return state, sent(n, wanted, fineness).to(current.dtype)
 
     def extra_repr(self) -> str:
         with torch.no_grad():

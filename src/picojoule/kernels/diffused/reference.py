@@ -28,26 +28,31 @@ def diffused_step(
 
     Source: Voelker, Rasmussen, Eliasmith 2020, arXiv 2002.03553, as in the released code of KerasSpiking.
     """
-    target = fineness * activation(current.to(torch.promote_types(current.dtype, state.v.dtype)))
-    s = state.v.detach() + target.detach()
-    n = torch.floor(s + TOLERANCE)
-    return DiffusedState((s - n).clamp(min=0)), sent(n, target, fineness).to(current.dtype)
+    wanted = activation(current.to(torch.promote_types(current.dtype, state.v.dtype)))
+    with torch.no_grad():
+        s = state.v + fineness * wanted
+        n = torch.floor(s + TOLERANCE)
+        v = (s - n).clamp(min=0)
+    return DiffusedState(v), sent(n, wanted, fineness).to(current.dtype)
 
 
 class _StandsFor(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, n: Tensor, target: Tensor) -> Tensor:
-        return n.view_as(n)
+    def forward(ctx: Any, given: Tensor, target: Tensor) -> Tensor:
+        return given.view_as(given)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[None, Tensor]:
         return None, grad_outputs[0]
 
 
-def sent(n: Tensor, target: Tensor, fineness: Tensor | float) -> Tensor:
-    """The output n / w of n events that stand for `target = w f(J)`; backward takes n for `target`."""
-    whole: Any = _StandsFor.apply(n, target)
-    return whole / fineness
+def sent(n: Tensor, wanted: Tensor, fineness: Tensor | float) -> Tensor:
+    """The output n / w of n events that stand for `wanted = f(J)`; backward takes n for w f(J)."""
+    if isinstance(fineness, Tensor):
+        events: Any = _StandsFor.apply(n, fineness * wanted)
+        return events / fineness
+    output: Any = _StandsFor.apply(n / fineness, wanted)
+    return output
 
 
 def nearest(target: Tensor) -> Tensor:
