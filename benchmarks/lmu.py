@@ -14,7 +14,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,7 @@ from picojoule.cells import LMU, LegendreMemory, lmu
 from picojoule.experiment.record import provenance
 from picojoule.kernels.lmu import memory
 from picojoule.networks import Definition, build
+from picojoule.neurons import Diffused
 
 ROOT = Path(__file__).parent.parent
 STEPS, ORDER, HIDDEN, BATCH = 784, 256, 212, 100
@@ -65,6 +66,17 @@ def recurrent() -> dict[str, Run]:
     return runs | {f"chunks of {k}": lambda k=k: in_chunks(k) for k in CHUNKS}
 
 
+def quantised() -> dict[str, Run]:
+    x = torch.rand(STEPS, BATCH, 1)
+
+    def step(signals: str) -> Run:
+        spikes: dict[str, Any] = {f"spike_{s}": Diffused("identity", 4.0) for s in signals}
+        cell = LMU(1, HIDDEN, LegendreMemory(ORDER, STEPS), last=True, **spikes)
+        return lambda: cell(x).sum().backward()
+
+    return {", ".join(signals) or "no signal": step(signals) for signals in ("", "hu", "hum")}
+
+
 def last_state() -> dict[str, Run]:
     x = torch.rand(STEPS, BATCH, 1)
     e_x, w_m = nn.Linear(1, 1, bias=False), nn.Linear(ORDER, HIDDEN)
@@ -96,6 +108,7 @@ def networks() -> dict[str, Run]:
 
 CASES = (
     Case("recurrent LMU, training step", recurrent, 1.5),
+    Case("recurrent LMU with quantised signals, training step", quantised),
     Case("feed-forward LMU, training step", last_state, 50),
     *(Case(f"all states of the memory, batch {batch}", lambda batch=batch: states(batch)) for batch in STATES),
     Case("networks of equal size, training step", networks),

@@ -1,5 +1,7 @@
 """The hybrid method: schedules, post-training, penalties beside it, learned fineness."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -8,6 +10,7 @@ import picojoule as pj
 from picojoule import layers
 from picojoule.energy.penalties import bits_penalty, synaptic_penalty
 from picojoule.errors import BadInput
+from picojoule.experiment.loop import SELECTION_WINDOW
 from picojoule.experiment.method import Progress
 from picojoule.kinds import Events
 from picojoule.methods import make
@@ -217,3 +220,13 @@ def test_a_budget_of_bits_is_free_and_what_is_above_it_is_not():
     for budget, excess in ((0.0, each), (each / 2, each / 2), (2 * each, 0.0)):
         method = BitsPenalty(budget=budget)
         assert float(method.penalty(activity).detach()) == pytest.approx(20 * excess, rel=1e-5)
+
+
+@pytest.mark.parametrize("schedule", ["geometric", "linear", "fixed"])
+@pytest.mark.parametrize("epochs", [*range(2, 31)])
+def test_every_epoch_that_can_be_selected_is_judged_at_the_final_fineness(schedule, epochs):
+    network, method, steps = Hybrid().build(_sequences("gru-6")), Hybrid(fineness=2.0, schedule=schedule), 10
+    for epoch in range(math.floor(epochs * (1 - SELECTION_WINDOW)), epochs):
+        done = ((epoch + 1) * steps - 1) / (epochs * steps)  # before the last step of the epoch
+        method.on_progress(network, Progress(0, epoch, epochs, done=done))
+        assert _neurons(network)[0].fineness == pytest.approx(2.0)
