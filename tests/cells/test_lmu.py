@@ -127,8 +127,16 @@ def test_observer_and_meter_agree(name, last):
         y, activity = observe(model, x, batch_dim=1)(x)
         with pj.meter(model, batch_dim=1) as meter:
             torch.testing.assert_close(model(x), y, rtol=0, atol=1e-9)
-            seen = count(meter.activity())
-    found = count(activity)
+            theirs = meter.activity()
+    found, seen = count(activity), count(theirs)
+    populations = {n.name: n for n in theirs.neurons}
+    assert populations.keys() == {n.name for n in activity.neurons}
+    for own in activity.neurons:
+        other = populations[own.name]
+        assert torch.equal(own.events, other.events) and (own.steps, own.layer) == (other.steps, other.layer)
+        assert own.levels is not None and other.levels is not None
+        assert torch.equal(own.levels.values, other.levels.values)
+        assert torch.equal(own.levels.counts, other.levels.counts)
     assert set(found.layers) == set(seen.layers) or name == "learned theta"
     for layer in set(found.layers) & set(seen.layers):
         mine, other = (c.sums[:, c.layers.index(layer)] for c in (found, seen))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from picojoule.cells import Cell, Inside
 from picojoule.graph.shapes import BatchAxis
 from picojoule.metering.batch_rules import batch_of
 from picojoule.metering.rules import declared
@@ -39,6 +40,11 @@ class Heard(NamedTuple):
         return y.movedim((self.time, self.batch.dim), (0, 1)), self.tag, BatchAxis(1, 1)
 
 
+def signals_of(module: nn.Module) -> list[Inside]:
+    """The signals that a cell quantises, which it sends step by step; its output is one of them again."""
+    return [p for p in module.populations() if p.source is not None] if isinstance(module, Cell) else []
+
+
 class Populations:
     """Finds the populations of one pass. `heard` lists the modules whose output is one, call by call."""
 
@@ -60,15 +66,25 @@ class Populations:
         self._shapes[where] = y.shape
         for frame in self._run.frames:
             frame.origins.add(where)
-        if not tag.trained or not self._is_functional(where):
+        signal = self._signal(where)
+        if not tag.trained or (signal is None and not self._is_functional(where)):
             return
         driver = where.rpartition("|")[2]
         axis = batch_of("gt", args, kwargs, y, self._run.batch)
         if axis is not None:
             name = f"spikes after {driver}" if driver else f"spikes in {where.rpartition('|')[0]}"
-            self._session.populations.setdefault(where, Population(name, FUNCTIONAL, driver, {where}))
-            self._run.ledger.neurons(where, FUNCTIONAL, driver, y, tag, axis)
+            key, name, neuron = (where, name, FUNCTIONAL) if signal is None else (signal[0], *signal)
+            self._session.populations.setdefault(key, Population(name, neuron, driver, {where}))
+            self._run.ledger.neurons(key, neuron, driver, y, tag, axis)
             self._run.functional = True
+
+    def _signal(self, where: str) -> tuple[str, str] | None:
+        """The name and neuron of the signal that the running cell quantised where events were born, if it is one."""
+        frame, driver = self._run.frame, where.rpartition("|")[2]
+        if frame is None:
+            return None
+        found = (s for s in signals_of(frame.module) if driver == f"{frame.path}.{s.synapse}")
+        return next(((f"{frame.path}.{s.name}", s.neuron) for s in found), None)
 
     def _is_functional(self, where: str) -> bool:
         """Whether the module that runs has synapses too, so that its output is not the events."""
@@ -110,7 +126,7 @@ class Populations:
             entry = self._run.tags.get(y)
             self._run.tags.put(y, made, None if entry is None else entry.batch)
             axis = self._run.batch(y)
-            if axis is not None and made.level is Level.EVENT:
+            if axis is not None and made.level is Level.EVENT and not signals_of(module):
                 self._hear(frame, y, made, axis, {origin})
             elif axis is not None and isinstance(module, NAMED_ACTIVATIONS):
                 self._hear_activation(frame.path, self._run.driver, y, axis)
