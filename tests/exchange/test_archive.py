@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from picojoule.cells import GRU, LMU, LSTM, LegendreMemory, SpikingRNN, WindowMixer
+from picojoule.cells import GRU, LMU, LSTM, LegendreMemory, SpikingRNN, WindowMixer, WindowRNN
 from picojoule.errors import BadInput
 from picojoule.exchange import archive, load, read_notes, save
 from picojoule.graph import observe
@@ -42,7 +42,7 @@ from picojoule.layers import (
     Timewise,
 )
 from picojoule.networks import Definition, Mixer, Network, build
-from picojoule.neurons import IAF, LIF, CubaLIF, Diffused, SignedIAF, WindowNeuron, surrogate
+from picojoule.neurons import IAF, LIF, CubaLIF, Diffused, SignedIAF, WindowLIF, WindowNeuron, surrogate
 
 IMAGE = (4, 8, 8)
 
@@ -197,6 +197,8 @@ CASES: dict[str, tuple[nn.Module, ...]] = {
     "SpikingMaxPool1d": (EvenRate(5), nn.Flatten(3), SpikingMaxPool1d(3, 2, 1)),
     "SpikingMaxPool2d": (EvenRate(5), SpikingMaxPool2d(3, stride=(2, 1), padding=1, ceil_mode=True)),
     "SpikingRNN": (AddTime(), nn.Flatten(2), Repeat(4), SpikingRNN(256, 12, LIF(0.7, 0.5)), MeanReadout()),
+    "WindowRNN": (*SEQUENCE, WindowRNN(256, 12, 8, projection="mean", neuron=LIF(0.7, 0.5)), MeanReadout()),
+    "WindowLIF": (AddTime(), Repeat(3), WindowLIF(LIF(0.3, 0.2, learn_decay=True, learn_threshold=True), 4, "carry")),
     "LSTM": (*SEQUENCE, LSTM(256, 6), MeanReadout()),
     "GRU": (*SEQUENCE, GRU(256, 6), MeanReadout()),
     "LegendreMemory": (*SEQUENCE, LegendreMemory(6, 9, 256, last=True)),

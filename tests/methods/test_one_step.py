@@ -1,21 +1,24 @@
 """One step: the options reach the network, the recipe's loss, and an ablation in one command."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from picojoule.cells import Cell
+from picojoule.cells import Cell, WindowRNN
 from picojoule.cli import main
+from picojoule.energy import EnergyReport
 from picojoule.errors import BadInput
+from picojoule.experiment import loop
 from picojoule.experiment.method import Progress
 from picojoule.experiment.record import is_hybrid
-from picojoule.graph import observe
+from picojoule.graph import Observed, observe
 from picojoule.methods import alternatives, make
 from picojoule.networks import Definition, Network
-from picojoule.neurons import LIF, WindowNeuron
+from picojoule.neurons import LIF, WindowLIF, WindowNeuron
 from picojoule.report import read_records, text_table
 
 SMALL = Definition("mixer-cnn-4x2", (1, 8, 8), 10)
@@ -49,14 +52,93 @@ def test_options_reach_the_neurons():
     torch.testing.assert_close(torch.as_tensor(learned[0].threshold).detach(), torch.tensor(0.7))
 
 
-def test_other_networks_get_neurons_with_the_same_constants():
-    network = built(Definition("small-cnn", (1, 8, 8), 10, pool="avg"))
+CNN = Definition("small-cnn", (1, 8, 8), 10, pool="avg")
+
+
+def test_other_networks_get_windows_and_neurons_with_the_same_constants():
+    network = built(CNN, {"windows": "16", "projection": "mean"})
     found = [m for m in network.modules() if isinstance(m, LIF)]
     assert len(found) == 3 and all((n.decay, n.threshold) == (0.4, 0.5) for n in found)
-    assert network.timesteps == network.sequential_depth == 1
-    assert any(
-        isinstance(m, nn.ReLU) for m in built(Definition("small-cnn", (1, 8, 8), 10), {"relu_twin": "on"}).modules()
-    )
+    windows = [m for m in network.modules() if isinstance(m, WindowLIF)]
+    assert [(m.across, m.projection) for m in windows] == [(4, "mean")] * 2
+    assert network.timesteps == 1 and network.sequential_depth == 14
+    assert built(CNN, {"windows": "1"}).sequential_depth == 1
+    assert any(isinstance(m, nn.ReLU) for m in built(CNN, {"relu_twin": "on"}).modules())
+    rnn = built(replace(CNN, name="spiking-rnn"), {"windows": "8"})
+    assert [m.windows for m in rnn.modules() if isinstance(m, WindowRNN)] == [8]
+
+
+def test_windows_that_a_mixer_does_not_have():
+    with pytest.raises(BadInput, match="expected windows=4 or windows=1, got 3"):
+        built(options={"windows": "3"})
+
+
+def test_a_schedule_is_a_phase_for_every_number_of_time_steps():
+    method = make("one-step", None, {"schedule": "4,2,1"})
+    assert [(p.epochs, p.lr_scale, p.start) for p in method.phases(11)] == [
+        (3, 1, "last"),
+        (3, 0.5, "last"),
+        (5, 0.5, "last"),
+    ]
+    network = method.build(method.definition(CNN, None))
+    assert network.timesteps == 1
+    for phase, timesteps in enumerate((4, 2, 1)):
+        method.on_progress(network, Progress(phase, 0, 3))
+        assert network.timesteps == timesteps
+    assert len(make("one-step").phases(11)) == 1
+    with pytest.raises(BadInput, match="expected at least 3 epochs for the schedule 4,2,1, got 2"):
+        method.phases(2)
+    with pytest.raises(BadInput, match="the schedule 4,2,1 ends with T = 1, and the network has 4 time steps"):
+        method.definition(CNN, 4)
+
+
+def test_a_scheduled_run_goes_on_bit_for_bit_and_records_what_it_learned(tmp_path, monkeypatch):
+    """Each phase runs its own number of time steps, in validation too; a run that is cut anywhere ends the same."""
+    options = ["--option.schedule=4,1", "--option.learn_decay=on", "--option.learn_threshold=on"]
+    training = "train one-step --network small-cnn --epochs 2 --limit-train 96 --batch-size 32 --precision fp32".split()
+
+    def run(name: str) -> None:
+        with pytest.raises(SystemExit) as left:
+            main([*training, *options, "--out", str(tmp_path / name), "--resume", "--json"])
+        torch.use_deterministic_algorithms(False)
+        assert left.value.code in (0, None)
+
+    seen: list[int] = []
+    evaluate = loop.evaluate
+
+    def noted(observed: Observed, *rest: object) -> EnergyReport:
+        report = evaluate(observed, *rest)  # pyright: ignore[reportArgumentType]
+        seen.append(report.counts.timesteps)
+        return report
+
+    monkeypatch.setattr(loop, "evaluate", noted)
+    run("whole")
+    assert seen == [4, 1]
+    (record,) = read_records([tmp_path / "whole" / "records.jsonl"])
+    assert record["timesteps"] == 1 and [row["phase"] for row in record["history"]] == [0, 1]
+    assert record["learned"].keys() == {"lif1", "lif2", "lif3"}
+    for learned in record["learned"].values():
+        assert learned["start"] == pytest.approx({"decay": 0.4, "threshold": 0.5})
+        assert learned["end"].keys() == learned["start"].keys() and learned["end"] != learned["start"]
+
+    step = loop.Trainer._save_if_due
+    for cut in range(1, 7):  # behind every step of both epochs
+
+        def stop(trainer: loop.Trainer, left: list[int] = [cut]) -> None:  # noqa: B006  (counts the calls)
+            left[0] -= 1
+            if not left[0]:
+                trainer._save()
+                raise loop.OutOfTime
+            step(trainer)
+
+        monkeypatch.setattr(loop.Trainer, "_save_if_due", stop)
+        with pytest.raises(SystemExit):
+            main([*training, *options, "--out", str(tmp_path / str(cut)), "--json"])
+        torch.use_deterministic_algorithms(False)
+        monkeypatch.setattr(loop.Trainer, "_save_if_due", step)
+        run(str(cut))
+        (again,) = read_records([tmp_path / str(cut) / "records.jsonl"])
+        assert again["history"] == record["history"] and again["learned"] == record["learned"]
 
 
 def test_training_goes_on_beside_silent_mixers():
@@ -120,7 +202,10 @@ def test_an_ablation_is_one_table(tmp_path, capsys):
     "options, message",
     [
         ({"mixer": "maybe"}, "unknown option mixer 'maybe'"),
-        ({"windows": "3"}, "expected windows=4 or windows=1, got 3"),
+        ({"windows": "0"}, "expected at least 1 window, got 0"),
+        ({"schedule": "4,x"}, "expected a schedule of falling time steps such as 4,2,1, got '4,x'"),
+        ({"schedule": "2,4"}, "expected a schedule of falling time steps such as 4,2,1, got '2,4'"),
+        ({"schedule": "1,0"}, "expected a schedule of falling time steps such as 4,2,1, got '1,0'"),
         ({"projection": "sin"}, "unknown projection 'sin'"),
         ({"stitch": "or"}, "unknown stitch 'or'"),
         ({"coding": "relu"}, "unknown coding 'relu'"),

@@ -8,6 +8,7 @@ from picojoule.cells.spiking_rnn import SpikingRNN
 from picojoule.cells.window_convolution import WindowConvolution
 from picojoule.cells.window_lstm import WindowLSTM
 from picojoule.cells.window_mixer import WindowMixer
+from picojoule.cells.window_rnn import WindowRNN
 
 __all__ = [
     "GRU",
@@ -21,5 +22,6 @@ __all__ = [
     "WindowConvolution",
     "WindowLSTM",
     "WindowMixer",
+    "WindowRNN",
     "feed_forward_lmu",
 ]

@@ -44,9 +44,6 @@ class Cell(Stateful):
     emits: Kind | tuple[Kind, ...] = Events(most=1)
     """The kind of the output, or of each tensor of a tuple."""
 
-    passes: int = 1
-    """Passes in one time step of which each needs the one before."""
-
     def synapses(self) -> tuple[Synapse, ...]:
         """The weight layers inside."""
         raise NotImplementedError

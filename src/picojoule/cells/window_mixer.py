@@ -5,7 +5,7 @@ from torch import Tensor
 
 from picojoule.cells.cell import Cell, Inside
 from picojoule.errors import check_choice
-from picojoule.kernels.projection import COMPUTED, PROJECTIONS
+from picojoule.kernels.projection import PROJECTIONS, updates_of_one
 from picojoule.kernels.stimulus import NOISY, encode
 from picojoule.kinds import Events, Kind, Values
 from picojoule.layers.windows import STITCHES, cut, stitch, window_plan
@@ -95,8 +95,8 @@ class WindowMixer(Cell):
         """
         kind = self.encodes if isinstance(self.encodes, Events) else None
         neuron = "ReLU" if kind is None else type(self.neuron).__name__
-        computed = projections if self.projection in COMPUTED else 0
-        return Inside(name, neuron, synapse, kind, 1 + computed / self.plan.windows)
+        updates = updates_of_one(self.projection, projections / self.plan.windows)
+        return Inside(name, neuron, synapse, kind, updates)
 
     def extra_repr(self) -> str:
         return (

@@ -25,6 +25,7 @@ from picojoule.cells import (
     WindowConvolution,
     WindowLSTM,
     WindowMixer,
+    WindowRNN,
 )
 from picojoule.errors import BadInput
 from picojoule.exchange.first_bytes import PICKLE, mistaken_for_safetensors
@@ -52,7 +53,7 @@ from picojoule.layers import (
     Timewise,
 )
 from picojoule.networks import Network
-from picojoule.neurons import IAF, LIF, CubaLIF, Diffused, SignedIAF, WindowNeuron, surrogate
+from picojoule.neurons import IAF, LIF, CubaLIF, Diffused, SignedIAF, WindowLIF, WindowNeuron, surrogate
 
 VERSION = 1
 
@@ -141,6 +142,8 @@ _LAYERS: dict[type[nn.Module], tuple[str, ...]] = {
     CubaLIF: _LIF,
     Diffused: ("rounding", "gradient", "random_start", "v_initial", "seed"),
     SpikingRNN: (),
+    WindowRNN: ("windows", "projection"),
+    WindowLIF: ("across", "projection"),
     WindowNeuron: ("analog",),
     WindowConvolution: _WINDOWS,
     WindowLSTM: _WINDOWS,
@@ -262,8 +265,9 @@ def describe_layer(layer: nn.Module, name: str) -> dict[str, Any]:
         described["layer"] = describe_layer(layer.layer, name)
     if isinstance(layer, SpikingRNN):
         arguments |= {"in_features": layer.input.in_features, "hidden": layer.input.out_features}
-        described["neuron"] = describe_layer(layer.neuron, name)
-    if isinstance(layer, WindowMixer):
+    if isinstance(layer, WindowRNN):
+        arguments |= {"in_features": layer.windows * layer.input.in_features, "hidden": layer.input.out_features}
+    if isinstance(layer, SpikingRNN | WindowRNN | WindowLIF | WindowMixer):
         described["neuron"] = describe_layer(layer.neuron, name)
     if isinstance(layer, LSTM | GRU):
         arguments |= {"in_features": layer.input.in_features, "hidden": layer.recurrent.in_features}

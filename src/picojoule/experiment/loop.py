@@ -135,6 +135,7 @@ class Trainer:
 
     def _epoch(self, phase: Phase, progress: Progress) -> None:
         batches = self._batches(progress)
+        self._method.on_progress(self._network, self._now(progress, len(batches)))  # also if no step is left to do
         self._model.train()
         while self._at.step < len(batches):
             rows = batches[self._at.step]
@@ -156,8 +157,9 @@ class Trainer:
         return batches[:-1] if len(batches) > 1 and len(batches[-1]) < smallest else batches
 
     def _now(self, progress: Progress, steps: int) -> Progress:
-        """The progress before the next step of an epoch that has so many."""
-        return progress._replace(done=(progress.epoch * steps + self._at.step) / (progress.epochs * steps))
+        """The progress before the next step of an epoch that has so many, or before its last."""
+        step = min(self._at.step, steps - 1)
+        return progress._replace(done=(progress.epoch * steps + step) / (progress.epochs * steps))
 
     def _set_rate(self, phase: Phase, progress: Progress) -> None:
         rate = self._training.lr * phase.lr_scale * share_of_rate(self._training, progress.done)

@@ -19,6 +19,7 @@ from picojoule.experiment.start import digest_of, take_weights
 from picojoule.files import write_text
 from picojoule.graph import observe
 from picojoule.networks import Network
+from picojoule.neurons.learned import learned_values
 
 PRICED = (
     *("horowitz-45nm-fp32", "horowitz-45nm-fp32-skip-zeros", "horowitz-45nm-int8"),
@@ -41,8 +42,9 @@ def run(job: Job, parent: Record | None = None) -> Record:
         (job.folder / CHECKPOINT_FILE).unlink(missing_ok=True)  # a kill may have come between record and this
         return finished
     with Progressbar(job.name, job.setting.quiet) as bar:
-        network, history, seconds = _deploy(job, parent, bar)
+        network, history, seconds, start = _deploy(job, parent, bar)
     record = _record(job, network) | {"history": history, "wall_s": round(seconds, 3)}
+    record["learned"] = {name: {"start": start.get(name), "end": end} for name, end in learned_values(network).items()}
     record["collapsed"] = bool(history) and "collapsed" in history[-1]
     if rank() == 0:
         notes = {key: record[key] for key in NOTED}
@@ -53,10 +55,13 @@ def run(job: Job, parent: Record | None = None) -> Record:
     return record
 
 
-def _deploy(job: Job, parent: Record | None, bar: Progressbar) -> tuple[Network, list[dict[str, float]], float]:
-    """The network to deploy, the history of its training, and the seconds that both took."""
+def _deploy(
+    job: Job, parent: Record | None, bar: Progressbar
+) -> tuple[Network, list[dict[str, float]], float, dict[str, dict[str, float]]]:
+    """The network to deploy, the history of its training, the seconds of both, and the values it learned from."""
     setting = job.setting
     history: list[dict[str, float]] = []
+    start: dict[str, dict[str, float]] = {}
     trained = 0.0
     started = time.monotonic()
     if parent is not None:
@@ -66,6 +71,7 @@ def _deploy(job: Job, parent: Record | None, bar: Progressbar) -> tuple[Network,
         network = job.method.build(job.definition).to(setting.device)
         if job.start is not None:
             take_weights(network, job.start)
+        start = learned_values(network)
         if setting.training.channels_last:
             network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         network, history, trained = Trainer(job, network, bar).run()
@@ -75,7 +81,7 @@ def _deploy(job: Job, parent: Record | None, bar: Progressbar) -> tuple[Network,
     deployed = job.method.finish(network, calibration, job.definition).eval()
     # The memory order a saved model is loaded in: measuring the file again gives the record's numbers.
     deployed = deployed.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
-    return deployed, history, trained + time.monotonic() - started
+    return deployed, history, trained + time.monotonic() - started, start
 
 
 def _record(job: Job, network: Network) -> Record:

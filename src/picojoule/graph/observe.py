@@ -29,6 +29,7 @@ from picojoule.graph.trace import module_of, shared_root, trace
 from picojoule.kinds import Events, Kind, Values
 from picojoule.layers import QuantisedReLU, Timewise
 from picojoule.neurons import Neuron, Stateful
+from picojoule.neurons.neuron import updates_of
 
 _NOT_SYNAPSES = (Neuron, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm, nn.GroupNorm, nn.PReLU)
 _RECTIFIERS = (nn.ReLU, QuantisedReLU)
@@ -215,7 +216,7 @@ class _Builder:
         """The observer of a population inside a cell."""
         name = f"{self._population(node)}.{inside.name}"
         population = Population(name, inside.neuron, f"{node.target}.{inside.synapse}", name, hidden=True)
-        observer = NeuronObserver(population, node.all_input_nodes[0].meta["batch"], inside.kind)
+        observer = NeuronObserver(population, node.all_input_nodes[0].meta["batch"], inside.kind, inside.updates)
         if inside.kind is not None:
             cell: Any = module_of(self._source, node)
             self.watched.append(Watched(observer, tuple(node.all_input_nodes[:1]), inside.name, cell))
@@ -238,7 +239,7 @@ class _Builder:
             self._population(node), neuron, self._driver(node), str(node.target), self._hidden(node)
         )
         kind = node.meta["kind"] if neuron != "ReLU" else None
-        observer = NeuronObserver(population, batch, kind)
+        observer = NeuronObserver(population, batch, kind, updates_of(module))
         if kind is not None:
             self.watched.append(Watched(observer, (node,)))
         self._neurons.append(self._call(observer, self._twins[node]))

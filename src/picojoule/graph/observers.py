@@ -120,12 +120,12 @@ class Population(NamedTuple):
 class NeuronObserver(nn.Module):
     """Counts the events that a population sent; of activations (`kind` None), which have no state, the non-zeros.
 
-    Time is the axis before the batch axis, or folded into it.
+    Time is the axis before the batch axis, or folded into it. `updates` is those of one neuron in one step.
     """
 
-    def __init__(self, population: Population, batch: BatchAxis, kind: Events | None):
+    def __init__(self, population: Population, batch: BatchAxis, kind: Events | None, updates: float = 1.0):
         super().__init__()
-        self.population, self.batch, self.kind = population, batch, kind
+        self.population, self.batch, self.kind, self.updates = population, batch, kind, updates
         self.heights: Heights = ()
 
     def forward(self, y: Tensor) -> NeuronRecord:
@@ -133,7 +133,8 @@ class NeuronObserver(nn.Module):
             n, updates = y.detach() != 0, 0.0
         else:
             y = with_height(y, self.heights)
-            n, updates = magnitudes(y, self.kind), y.numel() / y.shape[self.batch.dim] * self.batch.folds
+            n = magnitudes(y, self.kind)
+            updates = y.numel() / y.shape[self.batch.dim] * self.batch.folds * self.updates
         sent, steps = self.batch.by_sample(n)
         if sent.requires_grad and self.batch.folds == 1 and self.batch.dim != 1:
             sent = sent.clone()  # one step, not summed: what comes later may change it in place
@@ -145,7 +146,7 @@ class NeuronObserver(nn.Module):
 
     def of_counts(self, sent: Tensor, steps: int, train: Tensor | None = None) -> NeuronRecord:
         """The record of neurons that sent `sent` unit events `[B, *N]` over `steps` steps, one in a step at most."""
-        updates, training = float(steps * sent[0].numel()), torch.is_grad_enabled()
+        updates, training = float(steps * sent[0].numel() * self.updates), torch.is_grad_enabled()
         if not count.adds_up(sent.detach(), steps):
             return self._record(sent, None if training else sent, updates, steps, train)
         events, fired, multiple = count.population(sent.detach())
@@ -172,16 +173,11 @@ class CellObserver(nn.Module):
         self.cell = cell
         self.names, self.observers = tuple(observers), nn.ModuleList(observers.values())
         self.populations = nn.ModuleDict(populations)
-        self._updates = {inside.name: inside.updates for inside in cell.populations()}
 
     def forward(self, x: Any) -> tuple[Any, tuple[SynapseRecord, ...], tuple[NeuronRecord, ...]]:
         y, _, seen = self.cell.forward_observed(x, self.cell.initial_state(x))
         synapses = tuple(of(seen[name]) for name, of in zip(self.names, self.observers, strict=True))
-        return y, synapses, tuple(self._population(name, seen[name]) for name in self.populations)
-
-    def _population(self, name: str, sent: Tensor) -> NeuronRecord:
-        record: NeuronRecord = self.populations[name](sent)
-        return record._replace(updates=record.updates * self._updates[name])
+        return y, synapses, tuple(of(seen[name]) for name, of in self.populations.items())
 
 
 def _in_training(sent: Tensor, train: Tensor | None) -> tuple[Tensor | None, Tensor | None]:

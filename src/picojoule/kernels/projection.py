@@ -35,8 +35,15 @@ def zero(a: Tensor, b: Tensor) -> Tensor:
 
 
 PROJECTIONS: dict[str, Projection] = {f.__name__: f for f in (sincos, mean, carry, zero)}
-COMPUTED = ("sincos", "mean")
-"""Projections that are operations of their own, counted beside the neuron's update."""
+_COMPUTED = ("sincos", "mean")
+
+
+def updates_of_one(kind: str, share: float) -> float:
+    """The updates of one neuron in one time step if in a share of its windows a projection is computed.
+
+    "sincos" and "mean" are operations of their own and count beside the update; "carry" and "zero" compute nothing.
+    """
+    return 1 + (share if kind in _COMPUTED else 0)
 
 
 def project(a: Tensor, b: Tensor, kind: str) -> Tensor:

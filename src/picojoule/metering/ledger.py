@@ -256,11 +256,20 @@ class Ledger:
         self._calls.setdefault(info.name, []).append(_Product(info, record))
 
     def neurons(
-        self, name: str, neuron: str, layer: str, y: Tensor, tag: Tag | None, batch: BatchAxis, at_rest: int = 0
+        self,
+        name: str,
+        neuron: str,
+        layer: str,
+        y: Tensor,
+        tag: Tag | None,
+        batch: BatchAxis,
+        at_rest: int = 0,
+        of_one: float = 1.0,
     ) -> None:
         """A population behind `layer` sent y; `tag` is None for activations, of which the non-zeros count.
 
-        `at_rest` calls came before in which it sent nothing, because no input had reached it yet.
+        `at_rest` calls came before in which it sent nothing, because no input had reached it yet; `of_one` is the
+        updates of one neuron in one step.
         """
         if batch.dim == 1 and batch.folds > 1:  # neurons side by side with the samples, time in front
             y = y.unflatten(1, (batch.folds // batch.inner, -1, batch.inner)).movedim(2, 1)
@@ -275,7 +284,7 @@ class Ledger:
         active = None
         if not self.training and (tag is None or most_of(tag) != 1):
             active = batch.by_sample(sent != 0)[0].sum(0).double()
-        updates = 0.0 if tag is None else (1 + at_rest) * y.numel() / self.samples
+        updates = 0.0 if tag is None else of_one * (1 + at_rest) * y.numel() / self.samples
         steps *= 1 + at_rest
         levels = None
         if not self.training and tag is not None and most_of(tag) is None and tag.unit.number is not None:

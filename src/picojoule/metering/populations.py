@@ -13,6 +13,7 @@ from picojoule.metering.rules import declared
 from picojoule.metering.run import Frame, Pass
 from picojoule.metering.session import FUNCTIONAL, NAMED_ACTIVATIONS, Population, first_tensor, is_cell
 from picojoule.metering.tag import Level, Tag
+from picojoule.neurons.neuron import updates_of
 
 BIRTHS = {
     *("gt", "ge", "lt", "le", "eq", "ne", "greater", "greater_equal", "less", "less_equal", "not_equal"),
@@ -161,7 +162,8 @@ class Populations:
         population = self._session.populations.setdefault(frame.path, Population(frame.path, neuron, layer))
         population.origins |= origins
         heard = Heard(module, frame.path, layer, tag, axis, self._time_of(y, tag, axis))
-        self._run.ledger.neurons(frame.path, neuron, layer, *heard.arranged(y), self._at_rest.pop(frame.path, 0))
+        at_rest = self._at_rest.pop(frame.path, 0)
+        self._run.ledger.neurons(frame.path, neuron, layer, *heard.arranged(y), at_rest, updates_of(module))
         self.heard.append(heard)
 
     def _time_of(self, y: Tensor, tag: Tag, axis: BatchAxis) -> int | None:

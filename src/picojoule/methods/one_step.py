@@ -1,6 +1,7 @@
 """One time step: networks whose neurons hand their membranes on from window to window within it."""
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import ClassVar
 
 import torch.nn.functional as F
@@ -8,22 +9,29 @@ from torch import Tensor, nn
 
 from picojoule.cells.window_mixer import ENCODERS
 from picojoule.errors import BadInput, check_choice
-from picojoule.experiment.method import Method, Progress, task_loss
+from picojoule.experiment.method import Method, Phase, Progress, task_loss
 from picojoule.graph import Activity
 from picojoule.kernels.projection import PROJECTIONS
 from picojoule.kernels.surrogate import open_rectangle
 from picojoule.layers.windows import STITCHES
-from picojoule.networks import Definition, Mixer, Network, build
+from picojoule.networks import Definition, Mixer, Network, Windows, build
 from picojoule.neurons import LIF, WindowNeuron
+
+LATER_RATE = 0.5
+"""The learning rate of a schedule's later phases, as a share of the first one's (our choice)."""
 
 
 @dataclass(frozen=True)
 class OneStep(Method):
-    """Window-recurrent mixers trained in a single step; on other networks neurons with the same constants.
+    """Networks trained in a single step in which membranes are handed on from window to window.
 
-    `projection`, `windows`, `stitch` and `overlap` say how membranes and spikes go from window to window, `coding` how
-    a window becomes spikes; `mixer` off leaves all windows out, `relu_twin` puts ReLU in the place of every spike.
-    `decay` and `threshold` are those of the neurons, learned if asked. `label_smoothing` acts in training.
+    The published mixers, and in our general form any network: CNNs (a square number of `windows` on every map) and
+    spiking-rnn (`windows` of rows of an image). `projection` merges what is handed on; `windows` 1 hands nothing on.
+    `relu_twin` puts ReLU in the place of every spike. `decay` and `threshold` are those of the neurons, learned if
+    asked. `label_smoothing` acts in training. `schedule` is the time steps of the phases of training, such as 4,2,1,
+    each from the weights of the one before; without it training has the time steps of the network all along.
+
+    For mixers alone: `stitch` and `overlap` of windows, `coding` of a window as spikes, `mixer` off to leave them out.
     """
 
     name: ClassVar[str] = "one-step"
@@ -49,6 +57,7 @@ class OneStep(Method):
     decay: float = 0.4
     threshold: float = 0.5
     label_smoothing: float = 0.1
+    schedule: str = ""
 
     def __post_init__(self) -> None:
         check_choice("projection", self.projection, PROJECTIONS)
@@ -57,15 +66,42 @@ class OneStep(Method):
         if not 0 <= self.label_smoothing < 1:
             raise BadInput(f"expected label_smoothing from 0 to 1, got {self.label_smoothing}")
         self.neuron()
-        self._mixer()
+        Windows(self.windows)
+        self._steps()
 
     def definition(self, wanted: Definition, timesteps: int | None) -> Definition:
-        return replace(super().definition(wanted, timesteps), mixer=self._mixer())
+        steps = self._steps()
+        if steps and timesteps not in (None, steps[-1]):
+            raise BadInput(
+                f"the schedule {self.schedule} ends with T = {steps[-1]}, and the network has {timesteps} time steps; "
+                "leave one of them out"
+            )
+        found = super().definition(wanted, steps[-1] if steps else timesteps)
+        if is_mixer(found):
+            mixer = Mixer(self.mixer, self.windows, self.overlap, self.projection, self.stitch, self.coding)
+            return replace(found, mixer=mixer)
+        return replace(found, windows=Windows(self.windows, self.projection))
 
     def build(self, definition: Definition) -> Network:
         if self.relu_twin:
             return build(definition, nn.ReLU)
-        return build(definition, self.neuron if definition.name.startswith("mixer-") else self._plain)
+        return build(definition, self.neuron if is_mixer(definition) else self._lif)
+
+    def phases(self, epochs: int) -> tuple[Phase, ...]:
+        """As many epochs for every number of time steps, and what is left for the last; later ones at half the rate."""
+        steps = self._steps()
+        if not steps:
+            return super().phases(epochs)
+        each, spare = divmod(epochs, len(steps))
+        if not each:
+            raise BadInput(f"expected at least {len(steps)} epochs for the schedule {self.schedule}, got {epochs}")
+        before_last = [Phase(each, LATER_RATE if number else 1.0) for number in range(len(steps) - 1)]
+        return (*before_last, Phase(each + spare, LATER_RATE if before_last else 1.0))
+
+    def on_progress(self, network: Network, progress: Progress) -> None:
+        steps = self._steps()
+        if steps:
+            network.set_timesteps(steps[progress.phase])
 
     def loss(self, output: Tensor, target: Tensor, activity: Activity | None, progress: Progress) -> dict[str, Tensor]:
         if not self.label_smoothing:
@@ -78,7 +114,7 @@ class OneStep(Method):
             self.decay, self.threshold, learn_decay=self.learn_decay, learn_threshold=self.learn_threshold
         )
 
-    def _plain(self) -> LIF:
+    def _lif(self) -> LIF:
         return LIF(
             self.decay,
             self.threshold,
@@ -87,5 +123,17 @@ class OneStep(Method):
             surrogate=open_rectangle,
         )
 
-    def _mixer(self) -> Mixer:
-        return Mixer(self.mixer, self.windows, self.overlap, self.projection, self.stitch, self.coding)
+    def _steps(self) -> tuple[int, ...]:
+        """The time steps of each phase; none without a schedule."""
+        try:
+            steps = tuple(int(part) for part in self.schedule.split(",")) if self.schedule else ()
+        except ValueError:
+            steps = (0,)
+        if any(t < 1 for t in steps) or any(a <= b for a, b in pairwise(steps)):
+            raise BadInput(f"expected a schedule of falling time steps such as 4,2,1, got {self.schedule!r}")
+        return steps
+
+
+def is_mixer(definition: Definition) -> bool:
+    """Whether a network is one of the published ones."""
+    return definition.name.startswith("mixer-")

@@ -13,6 +13,7 @@ from picojoule.networks.definition import (
     Definition,
     Memory,
     Mixer,
+    Windows,
     check_network,
 )
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from picojoule.networks.architectures import build
     from picojoule.networks.network import Network
     from picojoule.networks.parts import Activation
+    from picojoule.networks.windowing import windowed
 
 __all__ = [
     "ENCODERS",
@@ -33,8 +35,10 @@ __all__ = [
     "Memory",
     "Mixer",
     "Network",
+    "Windows",
     "build",
     "check_network",
+    "windowed",
 ]
 
 __getattr__ = lazy(
@@ -43,5 +47,6 @@ __getattr__ = lazy(
         "picojoule.networks.architectures": ("build",),
         "picojoule.networks.network": ("Network",),
         "picojoule.networks.parts": ("Activation",),
+        "picojoule.networks.windowing": ("windowed",),
     },
 )

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from picojoule.cells import GRU, LMU, LSTM, SpikingRNN
+from picojoule.cells import GRU, LMU, LSTM, SpikingRNN, WindowRNN
 from picojoule.errors import BadInput, unknown_name
 from picojoule.layers import LastStep, Timewise
 from picojoule.networks.cnn7 import cnn7
@@ -28,6 +28,7 @@ from picojoule.networks.small_cnn import small_cnn
 from picojoule.networks.spiking_rnn import spiking_rnn
 from picojoule.networks.vgg import vgg
 from picojoule.networks.window_mixer import MixerStages, window_mixer
+from picojoule.networks.windowing import windowed
 
 _BODIES: dict[str, Callable[[Definition, Activation], list[nn.Module]]] = {
     "mlp": mlp,
@@ -71,7 +72,10 @@ def build(definition: Definition, activation: Activation) -> Network:
         raise BadInput(f"the network {d.name} takes images, got sequences; choose lmu, lstm, gru, mlp or spiking-rnn")
     body = _BODIES.get(d.name) or _FAMILIES[family]
     shape = (d.timesteps, *d.input_shape) if d.encoder in RECORDED else d.input_shape
-    return Network(nn.Sequential(_named(body(d, activation))), shape, d.classes)
+    network = Network(nn.Sequential(_named(body(d, activation))), shape, d.classes)
+    if d.windows.number == 1 or d.name == "spiking-rnn":
+        return network
+    return windowed(network, d.windows.number, d.windows.projection)
 
 
 def _named(parts: list[nn.Module]) -> OrderedDict[str, nn.Module]:
@@ -95,6 +99,7 @@ _SHORT_NAMES: dict[type[nn.Module], str] = {
     nn.MaxPool2d: "pool",
     nn.AvgPool2d: "pool",
     SpikingRNN: "rnn",
+    WindowRNN: "rnn",
     LMU: "lmu",
     LSTM: "lstm",
     GRU: "gru",

@@ -70,6 +70,22 @@ class Memory:
 
 
 @dataclass(frozen=True)
+class Windows:
+    """How a network's neurons hand potentials on within a step; `mixer-...` have a `Mixer` instead.
+
+    `number` windows, a square number such as 4 for maps (`picojoule.neurons.WindowLIF`), any that divides the rows of
+    an image for spiking-rnn (`picojoule.cells.WindowRNN`); 1 hands nothing on. `projection` as there.
+    """
+
+    number: int = 1
+    projection: str = "sincos"
+
+    def __post_init__(self) -> None:
+        if self.number < 1:
+            raise BadInput(f"expected at least 1 window, got {self.number}")
+
+
+@dataclass(frozen=True)
 class Definition:
     """One network, analog or spiking. `input_shape` is `[C, H, W]`, or `[F]` for sequences.
 
@@ -81,6 +97,7 @@ class Definition:
     `readout`: how class scores follow from time. ResNets and mixers have no pooling that `pool` could choose.
     `dropout`: a share of the published rates, for DROPOUT.
     `mixer`: for "mixer-cnn", "mixer-rnn", and their narrower forms of `mixer_shape`.
+    `windows`: for networks of LIF or IAF neurons other than mixers. Populations without maps stay as they are.
     `memory`: for networks "lmu...".
     `signals`: which signals of an LMU are quantised if its activation is a quantiser, of h, u and m; an LSTM and a GRU
     have h alone.
@@ -95,6 +112,7 @@ class Definition:
     readout: str = "mean"
     dropout: float = 0.0
     mixer: Mixer = Mixer()
+    windows: Windows = Windows()
     memory: Memory = Memory()
     signals: str = SIGNALS
 

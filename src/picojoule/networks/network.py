@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from picojoule.cells import Cell
 from picojoule.errors import BadInput
 from picojoule.graph.shapes import evaluating
 from picojoule.graph.stream import State, advance, state_of_rest
 from picojoule.graph.trace import trace
 from picojoule.layers import Encoder, Frames, Repeat
+from picojoule.neurons import Stateful
 
 
 class Network(nn.Module):
@@ -49,27 +49,34 @@ class Network(nn.Module):
 
     @property
     def sequential_depth(self) -> int:
-        """Time steps and, in each, the window passes of all mixers, of which each needs the one before."""
-        cells = sum(m.passes for m in self.modules() if isinstance(m, Cell) and m.passes > 1)
-        return self.timesteps * max(1, cells)
+        """Time steps and, in each, the window passes of all populations, of which each needs the one before."""
+        passes = sum(m.passes for m in self.modules() if isinstance(m, Stateful) and m.passes > 1)
+        return self.timesteps * max(1, passes)
 
     def with_timesteps(self, timesteps: int) -> "Network":
         """The same network, sharing parameters and buffers, that runs for another number of steps.
 
         A network for frames of events then takes that many of them.
         """
-        if timesteps < 1:
-            raise BadInput(f"expected timesteps >= 1, got {timesteps}")
         shared = {id(t): t for t in (*self.parameters(), *self.buffers())}
         twin = copy.deepcopy(self, shared)
-        clocks = twin._clocks()
+        twin.set_timesteps(timesteps)
+        return twin
+
+    def set_timesteps(self, timesteps: int) -> None:
+        """Run for another number of steps from now on, as a schedule in training does.
+
+        Whatever shares the network's modules, as `observe` and `fused` do, follows.
+        """
+        if timesteps < 1:
+            raise BadInput(f"expected timesteps >= 1, got {timesteps}")
+        clocks = self._clocks()
         if not clocks and timesteps != 1:
             raise BadInput("this network has no part that makes time steps, so it runs for one step only")
         for clock in clocks:
             clock.timesteps = timesteps
             if isinstance(clock, Frames):
-                twin.input_shape = (timesteps, *twin.input_shape[1:])
-        return twin
+                self.input_shape = (timesteps, *self.input_shape[1:])
 
     def _clocks(self) -> list[Any]:
         return [m for m in self.modules() if isinstance(m, Repeat | Encoder)]

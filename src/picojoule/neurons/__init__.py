@@ -9,6 +9,7 @@ from picojoule.neurons.neuron import Neuron
 from picojoule.neurons.signed_iaf import SignedIAF
 from picojoule.neurons.stateful import Stateful
 from picojoule.neurons.unroll import unroll
+from picojoule.neurons.window_lif import WindowLIF
 from picojoule.neurons.window_neuron import WindowNeuron
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Neuron",
     "SignedIAF",
     "Stateful",
+    "WindowLIF",
     "WindowNeuron",
     "surrogate",
     "unroll",

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from picojoule.errors import BadInput
 from picojoule.kinds import Events
@@ -14,10 +14,11 @@ from picojoule.neurons.unroll import unroll
 class Neuron(Stateful):
     """A population of neurons without synapses: currents `[T, B, *N]` in, events `[T, B, *N]` out.
 
-    `emits` is the kind of what comes out.
+    `emits` is the kind of what comes out, `updates` the neuron updates of one neuron in one time step.
     """
 
     emits: Events = Events(most=1)
+    updates: float = 1.0
 
     def step_function(self) -> Callable[[Any, Tensor], tuple[Any, Tensor]]:
         """The pure step `(state, current) -> (state, events)` with this module's parameters."""
@@ -35,6 +36,11 @@ class Neuron(Stateful):
         check_currents(x)
         state, events = self.unroll(state, x)
         return events, state
+
+
+def updates_of(module: nn.Module | None) -> float:
+    """The updates of one neuron of a population in one time step; 1 where a module says nothing of it."""
+    return module.updates if isinstance(module, Neuron) else Neuron.updates
 
 
 def check_currents(x: Tensor) -> None:

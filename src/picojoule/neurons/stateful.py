@@ -9,10 +9,12 @@ class Stateful(nn.Module):
     """A part with state. Calling it starts from rest, so there is nothing to reset.
 
     Sub-classes implement `initial_state` and `advance`. A sub-class that contains synapses also implements
-    `forward_observed` (see `picojoule.cells`). `observable` False says that it hides neurons from `observe`.
+    `forward_observed` (see `picojoule.cells`). `observable` False says that it hides neurons from `observe`;
+    `passes` are those in one time step of which each needs the one before.
     """
 
     observable = True
+    passes = 1
 
     def initial_state(self, x: Tensor) -> Any:
         """The state of rest for an input like `x`."""
