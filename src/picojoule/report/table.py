@@ -10,6 +10,7 @@ from picojoule.files import write_text
 from picojoule.report.benchmark import benchmark_table
 from picojoule.report.columns import PARETO_MARK, PARETO_NOTE, Column, table_columns
 from picojoule.report.conversions import conversion_columns
+from picojoule.report.learned import learned_columns
 from picojoule.report.lmu import lmu_table
 from picojoule.report.load import Record, read_records
 from picojoule.report.matched import matched_columns
@@ -17,6 +18,7 @@ from picojoule.report.peers import peers_table
 from picojoule.report.speed import speed_table
 from picojoule.report.summary import Row, scope, summarise
 from picojoule.report.sweeps import layer_columns, sweep_columns
+from picojoule.report.training_cost import training_cost_table
 from picojoule.report.variants import shared_options
 
 TABLE = re.compile(r"(<!-- table: *(?P<path>[^>]+?) *-->\n)(?P<body>.*?)(<!-- end table -->)", re.DOTALL)
@@ -61,7 +63,8 @@ def update_tables(markdown_path: str | Path, root: str | Path) -> bool:
 
     A table stands between `<!-- table: results/x.jsonl -->` and `<!-- end table -->`, each on its own
     line; paths are relative to `root`. `results/x.jsonl#lif` is the case `lif` of recorded speeds, or of runs one of
-    the tables of `penalty_table`. Raises BadInput for a marker without its end, or bad records.
+    the tables of `penalty_table`, or `learned`: thresholds and decays at the start and end of training. Raises BadInput
+    for a marker without its end, or bad records.
     """
     path = Path(markdown_path)
     old = path.read_text(encoding="utf-8")
@@ -89,11 +92,16 @@ def _table_of(path: str, root: str | Path) -> str:
         return speed_table(records, part)
     if records and all(r.get("benchmark") == "lmu" for r in records):
         return lmu_table(records)
+    if records and all(r.get("benchmark") == "one-step-cost" for r in records):
+        return training_cost_table(records)
     if records and all("benchmark" in r for r in records):
         return benchmark_table(records)
     if records and all("conversion" in r for r in records):
         return _markdown(*conversion_columns(records))
     runs = read_records(file)
+    if part == "learned":
+        columns, notes = learned_columns(runs)
+        return _markdown(columns, [*notes, _facts(runs)])
     return penalty_table(runs, part) if part else markdown_table(runs)
 
 

@@ -1,0 +1,43 @@
+"""Tables of one-step networks: what neurons learned, and what training costs."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from penalty_records import record, rows
+
+from picojoule.errors import BadInput
+from picojoule.report import update_tables
+
+
+def page_of(records: list[dict[str, Any]], folder: Path, part: str = "") -> str:
+    """The table that a page gets of these records."""
+    (folder / "x.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    page = folder / "page.md"
+    page.write_text(f"<!-- table: x.jsonl{part} -->\n<!-- end table -->\n")
+    assert update_tables(page, folder)
+    return page.read_text()
+
+
+def learned(threshold: float) -> dict[str, Any]:
+    return {"lif1": {"start": {"threshold": 0.5}, "end": {"threshold": threshold}}}
+
+
+def test_a_row_for_every_learned_value_with_its_seeds(tmp_path):
+    runs = [record("one-step", seed=seed, test=0.9, learned=learned(0.4 + 0.2 * seed)) for seed in (0, 1)]
+    heading, *body = rows(page_of([*runs, record("plain", learned={}), record("ann")], tmp_path, "#learned"))
+    assert heading == ["run", "seeds", "accuracy [%]", "population", "learned", "start", "end"]
+    assert body == [["one-step", "2", "90.00 ± 0.00", "lif1", "threshold", "0.500 ± 0.000", "0.500 ± 0.141"]]
+    with pytest.raises(BadInput, match="expected records of runs that learned thresholds or decays, got none"):
+        page_of([record("plain")], tmp_path, "#learned")
+
+
+def test_the_cost_of_training_beside_four_steps(tmp_path):
+    facts = dict(benchmark="one-step-cost", network="vgg11", batches=50, batch_size=128, precision="bf16", rounds=3)
+    facts |= dict(threads=1, load=0.1, commit="abc", machine="m", torch="t")
+    four = {**facts, "implementation": "T = 4", "seconds": 40.0, "cpu_s": 39.0, "peak_mib": 800.0}
+    one = {**facts, "implementation": "T = 1", "seconds": 10.0, "cpu_s": 9.75, "peak_mib": 200.0}
+    text = page_of([four | {"faster": 1.0, "of_memory": 1.0}, one | {"faster": 4.0, "of_memory": 0.25}], tmp_path)
+    assert ["vgg11", "T = 1", "10.0", "9.75", "4.00", "200", "25"] in rows(text)
+    assert "precision bf16; rounds 3; threads 1; load 0.1; commit abc" in text
