@@ -13,7 +13,7 @@ from picojoule.errors import BadInput
 from picojoule.experiment.loop import SELECTION_WINDOW
 from picojoule.experiment.method import Progress
 from picojoule.kinds import Events
-from picojoule.methods import make
+from picojoule.methods import alternatives, make
 from picojoule.methods.bits_penalty import BitsPenalty
 from picojoule.methods.hybrid import Hybrid
 from picojoule.networks import Definition, Network
@@ -101,6 +101,12 @@ def test_penalties_add_up_with_it(name):
 def test_bad_options(name, options, message):
     with pytest.raises(BadInput, match=message):
         make(name, None, options)
+
+
+def test_one_command_compares_several_finenesses():
+    found = alternatives("hybrid", {"fineness": "1,2,4", "schedule": "none"})
+    assert [make("hybrid", options=options).options()["fineness"] for options in found] == [1.0, 2.0, 4.0]
+    assert all(options["schedule"] == "none" for options in found)
 
 
 def test_bits_penalty_by_hand():

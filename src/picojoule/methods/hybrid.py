@@ -43,6 +43,7 @@ class Hybrid(Method):
     signals: str = SIGNALS
 
     name: ClassVar[str] = "hybrid"
+    listed: ClassVar[tuple[str, ...]] = ("fineness", "start_fineness", "schedule", "rounding", "signals")
     cite: ClassVar[tuple[str, ...]] = (
         "Voelker, Rasmussen, Eliasmith 2020, A Spike in Performance: Training Hybrid-Spiking Neural Networks with "
         "Quantized Activation Functions, arXiv 2002.03553",
