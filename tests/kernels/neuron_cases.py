@@ -136,7 +136,7 @@ def saved_potentials(c: Case, saved: torch.dtype) -> Tensor:
             *(c.currents, c.v, c.i),
             *(x if isinstance(x, Tensor) else None for x in given),
             [0.0 if isinstance(x, Tensor) else x for x in given],
-            *(c.kind.v_reset, 0, 1.0, 0.0, learned, False, saved),
+            *(c.kind.v_reset, 0, 1.0, 0.0, learned, False, saved, None),
         )
         return u - c.threshold if learned else u
 

@@ -337,7 +337,7 @@ def test_rounding_to_bfloat16_is_that_of_torch(variant):
     with using(variant):
         *_, kept = torch.ops.picojoule.integrate_and_fire.default(
             *(x, torch.zeros(()), None, None, None, None, [1.0, math.inf, 0.0]),
-            *(0.0, 0, 1.0, 0.0, True, False, torch.bfloat16),
+            *(0.0, 0, 1.0, 0.0, True, False, torch.bfloat16, None),
         )
     assert_same([kept], [x.bfloat16()])
 

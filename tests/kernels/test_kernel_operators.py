@@ -111,7 +111,7 @@ def arguments(kind: str, learned: bool, count: bool, saved: torch.dtype | None, 
     given = (c.decay, c.threshold, 0.0 if c.synaptic_decay is None else c.synaptic_decay)
     tensors = [g if isinstance(g, Tensor) else None for g in given]
     numbers = [0.0 if isinstance(g, Tensor) else g for g in given]
-    return x, v, i, *tensors, numbers, c.kind.v_reset, 2, 2.5, 0.0, learned, count, saved
+    return x, v, i, *tensors, numbers, c.kind.v_reset, 2, 2.5, 0.0, learned, count, saved, None
 
 
 @pytest.mark.parametrize(
@@ -145,12 +145,20 @@ def test_opcheck_of_other_dtypes_and_of_inference(dtype, saved):
     )
 
 
+@pytest.mark.parametrize("count", [True, False])
+@pytest.mark.parametrize("saved", [torch.float32, None])
+def test_opcheck_of_neurons_that_take_events_back(count, saved):
+    x = currents(3, 2, 5).requires_grad_(saved is not None)
+    given = arguments("iaf", False, count, saved, x)
+    torch.library.opcheck(torch.ops.picojoule.integrate_and_fire, (*given[:-1], torch.ones(2, 5)))
+
+
 @pytest.mark.parametrize("kind", ["lif-soft", "cuba-hard"])
 @pytest.mark.parametrize("learned", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_opcheck_of_the_backward_operator(kind, learned, dtype):
     x = currents(3, 2, 5).to(dtype)
-    x, v, i, *parameters, count, _ = arguments(kind, learned, True, None, x)
+    x, v, i, *parameters, count, _, _ = arguments(kind, learned, True, None, x)
     parameters = [p.detach() if isinstance(p, Tensor) else p for p in parameters]
     g, u = torch.randn(2, 5).to(dtype).expand(3, 2, 5), torch.randn(3, 2, 5)
     g_i = None if i is None else torch.randn(2, 5)

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from picojoule.errors import BadInput
+from picojoule.kernels.lif.reference import LIFParameters
+from picojoule.kernels.native import integrate_and_fire
 from picojoule.kernels.spike import spike
 from picojoule.kernels.surrogate import triangle
 from picojoule.kinds import Events
@@ -43,12 +45,18 @@ class SignedIAF(Neuron):
 
     def initial_state(self, x: Tensor) -> SignedIAFState:
         check_currents(x)
-        dtype = torch.promote_types(x.dtype, torch.float32)
-        v = torch.full_like(x[0], self.v_initial, dtype=dtype)
+        v = torch.full_like(x[0], self.v_initial, dtype=integrate_and_fire.state_dtype(x.dtype))
         return SignedIAFState(v, torch.zeros_like(v))
 
     def step_function(self) -> Callable[[SignedIAFState, Tensor], tuple[SignedIAFState, Tensor]]:
         return self._step
+
+    def unroll(self, state: SignedIAFState, currents: Tensor) -> tuple[SignedIAFState, Tensor]:
+        p = LIFParameters(1.0, self.threshold, None, 1, triangle)
+        if not integrate_and_fire.serves(currents, p, *state):
+            return super().unroll(state, currents)
+        after = integrate_and_fire.unroll(currents, state.v, p, sent=state.sent)
+        return SignedIAFState(after.v, after.sent), after.events
 
     def _step(self, state: SignedIAFState, current: Tensor) -> tuple[SignedIAFState, Tensor]:
         v = state.v + current

@@ -28,6 +28,7 @@ struct Neurons {
   const void* i_start;
   void* i_end;
   void* sent;  // [size]: events of each neuron over all steps
+  const void* sent_before;  // [size]: net events so far, for neurons that take events back; `sent` goes on from them
   // backward
   const void* g_events;
   int64_t g_events_stride;

@@ -1,7 +1,7 @@
 """Integrate-and-fire neurons over all time steps in one call: torch operators on the compiled kernels.
 
-What they compute is defined in `kernels/lif/reference.py` and `kernels/cuba_lif/reference.py`; events and states
-in float32 are equal to theirs bit by bit.
+What they compute is defined in `kernels/lif/reference.py`, `kernels/cuba_lif/reference.py` and, for neurons that take
+events back, `neurons/signed_iaf.py`; events and states in float32 are equal to theirs bit by bit.
 """
 
 from ctypes import CDLL, byref
@@ -33,7 +33,7 @@ STREAMED = 16 * 2**20
 
 class Unrolled(NamedTuple):
     """Events `[T, B, *N]`, events of each neuron over time `[B, *N]` (empty if not asked for), and the state `[B, *N]`
-    at the end (`i` is empty without a synaptic current).
+    at the end (`i` is empty without a synaptic current). Where events are taken back, `sent` is part of that state.
     """
 
     events: Tensor
@@ -63,10 +63,12 @@ def unroll(
     i: Tensor | None = None,
     synaptic_decay: Tensor | float | None = None,
     count: bool = False,
+    sent: Tensor | None = None,
 ) -> Unrolled:
     """All time steps of currents `[T, B, *N]` from potentials `v` and synaptic currents `i`, which broadcast to a step.
 
-    `count` asks for `sent`; its gradient is that of `events.sum(0)` and costs no pass over the events.
+    `count` asks for `sent`; its gradient is that of `events.sum(0)` and costs no pass over the events. With `sent`, the
+    net events so far, neurons take events back as `SignedIAF` does; the reset is soft, and there is no `i`.
     """
     slope = slope_of(p.surrogate)
     assert slope is not None, "ask `serves` first"
@@ -76,7 +78,7 @@ def unroll(
     learned = _trained(*tensors)
     saved = saved_dtype(currents.dtype, learned) if learned or _trained(currents, v, i) else None
     out = torch.ops.picojoule.integrate_and_fire.default(
-        currents, v, i, *tensors, numbers, p.v_reset, *slope, learned, count, saved
+        currents, v, i, *tensors, numbers, p.v_reset, *slope, learned, count, saved, sent
     )
     return Unrolled(*out[:4])
 
@@ -105,6 +107,7 @@ def _forward(
     learned: bool,
     count: bool,
     saved: torch.dtype | None,
+    sent_before: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """(events, sent, v, i, u), with u of all steps in the dtype `saved`, empty if that is None.
 
@@ -112,8 +115,9 @@ def _forward(
     threshold and synaptic decay where they are no tensors.
     """
     x = stepwise(currents)
-    events, sent, v_end, i_end, u = _results(x, i, count, saved)
-    v, i_start = in_layout(v, x, v_end.dtype), None if i is None else in_layout(i, x, v_end.dtype)
+    events, sent, v_end, i_end, u = _results(x, i, count or sent_before is not None, saved)
+    v = in_layout(v, x, v_end.dtype)
+    i_start, sent_start = (None if s is None else in_layout(s, x, v_end.dtype) for s in (i, sent_before))
     call = Neurons(
         *_what(x, u, (decay, threshold, synaptic_decay), numbers, v_reset, learned, i is not None),
         streaming=_streams(events, u),
@@ -125,7 +129,8 @@ def _forward(
         v_end=v_end.data_ptr(),
         i_start=address(i_start),
         i_end=i_end.data_ptr(),
-        sent=sent.data_ptr() if count else None,
+        sent=sent.data_ptr() if count or sent_start is not None else None,
+        sent_before=address(sent_start),
     )
     _library().picojoule_neurons_forward(byref(call))
     return events, sent, v_end, i_end, u
@@ -143,8 +148,8 @@ def _results(x: Tensor, i: Tensor | None, count: bool, saved: torch.dtype | None
 
 
 def _fake_forward(currents, v, i, decay, threshold, synaptic_decay, numbers, v_reset, surrogate, a, b, *rest):
-    _, count, saved = rest
-    return _results(stepwise(currents), i, count, saved)
+    _, count, saved, sent_before = rest
+    return _results(stepwise(currents), i, count or sent_before is not None, saved)
 
 
 def _backward(
@@ -253,7 +258,9 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
     ctx.save_for_backward(output[4], *state, *tensors)
     ctx.shapes = (v.shape, None if i is None else i.shape)
     ctx.constants = (*constants, i is not None, currents.dtype)
-    ctx.mark_non_differentiable(*(x for x, there in ((output[1], inputs[-2]), (output[3], i is not None)) if not there))
+    count, _, sent_before = inputs[-3:]
+    sums = count and sent_before is None  # as a state, what was sent has no gradient
+    ctx.mark_non_differentiable(*(x for x, there in ((output[1], sums), (output[3], i is not None)) if not there))
     ctx.set_materialize_grads(False)
 
 
@@ -267,7 +274,7 @@ def _differentiate(ctx: Any, g_events: Any, g_sent: Any, g_v: Any, g_i: Any, g_u
         for grad, shape, want in zip(grads[1:3], ctx.shapes, wanted[1:3], strict=True)
     ]
     of_parameters = [grads[3][k] if want else None for k, want in enumerate(wanted[3:6])]
-    return (grads[0] if wanted[0] else None, *of_start, *of_parameters, *(None,) * 8)
+    return (grads[0] if wanted[0] else None, *of_start, *of_parameters, *(None,) * 9)
 
 
 _PARAMETERS = (
@@ -275,8 +282,8 @@ _PARAMETERS = (
     "float a, float b, bool learned"
 )
 define(
-    f"integrate_and_fire(Tensor currents, Tensor v, Tensor? i, {_PARAMETERS}, bool count, ScalarType? saved) "
-    "-> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    f"integrate_and_fire(Tensor currents, Tensor v, Tensor? i, {_PARAMETERS}, bool count, ScalarType? saved, "
+    "Tensor? sent_before) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
     _forward,
     _fake_forward,
 )

@@ -1,5 +1,6 @@
-// Leaky integrate-and-fire over time, forward and backward: the arithmetic of kernels/lif/reference.py and
-// kernels/cuba_lif/reference.py, operation by operation, so that float results are equal bit by bit.
+// Leaky integrate-and-fire over time, forward and backward: the arithmetic of kernels/lif/reference.py,
+// kernels/cuba_lif/reference.py and neurons/signed_iaf.py, operation by operation, so that float results are equal bit by
+// bit.
 //
 // A thread takes a block of neurons through all steps; their state stays in its first-level cache.
 #pragma once
@@ -65,8 +66,9 @@ template <class C> inline Mask<C> fired_of(Vec<C> u) { return (bits_as<Mask<C>>(
 
 struct None {};
 
-// S: storage of currents and events; U: storage of u, or None in inference.
-template <class S, class U, bool Synaptic> void forward(const Neurons& a) {
+// S: storage of currents and events; U: storage of u, or None in inference. Signed: neurons with a soft reset that take
+// an event back where v < 0, as long as their net count is above 0; backward is that of others.
+template <class S, class U, bool Synaptic, bool Signed> void forward(const Neurons& a) {
   using C = typename Compute<S>::type;
   const C decay = a.decay, threshold = a.threshold, v_reset = a.v_reset, synaptic_decay = a.synaptic_decay;
   const C saved_minus = a.learned ? C(0) : threshold;
@@ -83,7 +85,7 @@ template <class S, class U, bool Synaptic> void forward(const Neurons& a) {
     Row<C> v, i, sent;
     v.fill(part(a.v_start), n, C(0));
     if constexpr (Synaptic) i.fill(part(a.i_start), n, C(0));
-    if (a.sent) sent.fill(nullptr, n, C(0));
+    if (a.sent) sent.fill(part(a.sent_before), n, C(0));
     for (int64_t t = 0; t < a.steps; ++t) {
       const S* x_row = x + t * a.x_stride + first;
       S* events_row = events + t * a.size + first;
@@ -98,8 +100,13 @@ template <class S, class U, bool Synaptic> void forward(const Neurons& a) {
         const Vec<C> u = potential - threshold;
         const Mask<C> fired = u >= 0;
         const Vec<C> reset = hard ? broadcast<C>(v_reset) : u;
-        store(v.at + j, fired ? reset : potential);
-        const Vec<C> event = fired ? broadcast<C>(1) : Vec<C>{};
+        Vec<C> rest = potential, event = fired ? broadcast<C>(1) : Vec<C>{};
+        if constexpr (Signed) {
+          const Mask<C> back = (potential < 0) & (load(sent.at + j) > 0);
+          rest = back ? potential + threshold : potential;
+          event = back ? broadcast<C>(-1) : event;
+        }
+        store(v.at + j, fired ? reset : rest);
         put(events_row, j, n, event, streaming, whole);
         if constexpr (!std::is_same_v<U, None>)
           // + 0: where the CPU flushes denormals, u may be -0, which fires, but in backward means a negative u
@@ -195,7 +202,8 @@ template <class S, class U, bool Synaptic, bool Learned> void backward(const Neu
 }
 
 template <class S, class U> void forward_for(const Neurons& a) {
-  a.synaptic ? forward<S, U, true>(a) : forward<S, U, false>(a);
+  if (a.sent_before) return forward<S, U, false, true>(a);
+  a.synaptic ? forward<S, U, true, false>(a) : forward<S, U, false, false>(a);
 }
 
 template <class S, class U> void backward_for(const Neurons& a) {
