@@ -280,7 +280,7 @@ def test_the_measured_batches_do_not_change_the_result(measure, monkeypatch):
 
 def test_a_density_moves_the_sparse_baseline(measure):
     percent, fraction = (measure("own.py:make", "--ann-density", d)["baselines"] for d in ("40%", "0.4"))
-    assert percent == fraction and "density 0.4 as declared" in percent["sparse-ann"]["note"]
+    assert percent == fraction and "density 0.4 as given" in percent["sparse-ann"]["note"]
     assert (
         measure("own.py:make", "--ann-density", "1")["baselines"]["sparse-ann"]["macs"] > percent["sparse-ann"]["macs"]
     )
