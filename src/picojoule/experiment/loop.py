@@ -135,7 +135,8 @@ class Trainer:
 
     def _epoch(self, phase: Phase, progress: Progress) -> None:
         batches = self._batches(progress)
-        self._method.on_progress(self._network, self._now(progress, len(batches)))  # also if no step is left to do
+        if self._at.step == len(batches):  # a run that was cut behind the last step: validation sees what that step saw
+            self._method.on_progress(self._network, self._now(progress, len(batches)))
         self._model.train()
         while self._at.step < len(batches):
             rows = batches[self._at.step]
