@@ -1,3 +1,4 @@
+import math
 from typing import Any
 
 import pytest
@@ -309,3 +310,18 @@ def test_backward_is_that_of_the_float_cell_where_errors_are_no_path(name):
         state.errors["h"] = state.errors["h"]._replace(v=error)
         y, _ = quantised._loop(x, state)
         assert torch.autograd.grad(y.sum(), error, allow_unused=True) == (None,)
+
+
+@pytest.mark.parametrize(
+    "r, start, trace",
+    [(0.3, 0.0, [0, 0, 0, 1, 0, 0, 1, 0, 0, 1, 0, 0]), (-0.3, 0.5, [0, -1, 0, 0, 0, -1, 0, 0, -1, 0, 0, -1])],
+)
+def test_golden_traces_of_a_hidden_unit(r, start, trace):
+    """A unit whose tanh is always r, with w = 1."""
+    spike_h = Diffused("identity", 1.0, random_start=False, v_initial=start)
+    cell = LMU(3, 5, LegendreMemory(8, 16), bias=True, spike_h=spike_h).double()
+    with torch.no_grad():
+        for p in cell.parameters():
+            p.zero_()
+        cell.W_x.bias.fill_(math.atanh(r))
+        assert torch.equal(cell(_x(12)), torch.tensor(trace).double()[:, None, None].expand(12, 4, 5))
