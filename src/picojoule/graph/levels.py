@@ -47,7 +47,7 @@ def bit_length(n: Tensor) -> Tensor:
 
     The gradient is that of straight lines between the powers of two: 1 for |n| up to 1, 1/2 for 2 and 3, ... (choice).
     """
-    size = n.abs() if n.is_signed() else n
+    size = n.abs() if n.dtype.is_signed else n
     wide = size.detach().to(torch.promote_types(n.dtype, torch.float32))
     if wide.dtype == torch.float32:  # its exponent, in a fifth of the time of frexp
         bits = ((wide.view(torch.int32) >> 23) - 126).clamp_(min=0).to(n.dtype)
