@@ -197,6 +197,7 @@ def test_what_it_prints(command, trained):
         (("MODEL", "--tolerance", "x%"), "points"),
         (("MODEL", "--tolerance", "1pt", "--timesteps", "4"), "not both"),
         (("MODEL", "--choosing", "0"), "--choosing"),
+        (("MODEL", "--choosing", "50", "--timesteps", "4"), "leave it out"),
         (("MODEL", "--timesteps", "0"), "timesteps"),
         (("MODEL", "--percentile", "0"), "percentile"),
         (("MODEL", "--normalisation", "mean"), "normalisation"),

@@ -38,7 +38,7 @@ def convert(
     tolerance: str | None = None,
     timesteps: int | None = None,
     options: Annotated[TypedOptions, Parameter(name="*")] = TypedOptions(),  # noqa: B008  (frozen)
-    choosing: int = 1000,
+    choosing: int | None = None,
     samples: int | None = None,
     out: Path | None = None,
     seed: int = 0,
@@ -57,7 +57,7 @@ def convert(
         weights: State dict (.safetensors) for the model of a Python file.
         tolerance: Accuracy that may be lost against the network itself, such as 1pt or 1%; 0.5pt unless given.
         timesteps: Convert for this many steps instead of choosing.
-        choosing: Validation images that decide.
+        choosing: Validation images that decide; 1,000 unless given.
         samples: Only the first N test images.
         out: Folder for model.safetensors, record.json, measurement.md, measurement.csv and report.html; nothing is
             written without it.
@@ -67,8 +67,10 @@ def convert(
     Training(data=data, timesteps=timesteps)  # checks the names and numbers before torch is loaded
     if tolerance is not None and timesteps is not None:
         raise BadInput("give --tolerance, which chooses the steps, or --timesteps, which sets them, not both")
+    if choosing is not None and timesteps is not None:
+        raise BadInput("--choosing is for a choice of steps; leave it out, or --timesteps, which sets them")
     allowed = parse_points(tolerance or TOLERANCE)
-    if choosing < 1:
+    if choosing is not None and choosing < 1:
         raise BadInput(f"expected --choosing of at least 1 image, got {choosing}")
     if out is not None:
         check_writable(out)

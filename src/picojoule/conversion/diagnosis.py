@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, fx
 
 from picojoule.conversion.images import image_batches
+from picojoule.conversion.options import ECCOptions
 from picojoule.conversion.pipeline import Converted, ConvertedLayer
 from picojoule.errors import BadInput
 from picojoule.graph.trace import module_of
@@ -93,15 +94,15 @@ def _suggestion(layers: tuple[LayerDiagnosis, ...], breaks: LayerDiagnosis | Non
     steps, options = converted.network.timesteps, converted.options
     tried = []
     if layer.saturated_fraction > MANY:
-        what = "max" if options.normalisation != "max" else "percentile with per_channel"
         tried.append(
             f"{100 * layer.saturated_fraction:.1f} % of its neurons fire at every step, so that larger activations are "
-            f"cut off: raise its scale (normalisation {what})"
+            f"cut off: {_higher_scale(options)}"
         )
     if layer.missing_fraction > MISSING:
+        lower = "lower its scale (normalisation mmse) or " if options.normalisation != "mmse" else ""
         tried.append(
-            f"{100 * layer.missing_fraction:.1f} % of its neurons never fire although their activation does: lower its "
-            "scale (normalisation mmse, per_channel) or give more steps"
+            f"{100 * layer.missing_fraction:.1f} % of its neurons never fire although their activation does: {lower}"
+            "give more steps"
         )
     if abs(layer.shift) > SHIFTED and not options.bias_correction:
         tried.append(
@@ -117,6 +118,12 @@ def _suggestion(layers: tuple[LayerDiagnosis, ...], breaks: LayerDiagnosis | Non
     if breaks is None:
         return f"No layer breaks; {layer.name} has the largest error: {'; '.join(tried)}."
     return f"{layer.name} is the first layer that breaks (correlation {layer.correlation:.2f}): {'; '.join(tried)}."
+
+
+def _higher_scale(options: ECCOptions) -> str:
+    if options.normalisation == "mmse":
+        return "give more steps, for which mmse cuts off less"
+    return f"raise its scale (normalisation {'max' if options.normalisation != 'max' else 'mmse, by channel'})"
 
 
 class _Tally:

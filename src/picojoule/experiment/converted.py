@@ -26,23 +26,23 @@ from picojoule.networks import Network
 
 LOSSES = (0.005, 0.001)
 """Losses of accuracy for which the fewest steps and the least energy are named."""
-CALIBRATION, DIAGNOSED = 1000, 256
-"""Training images that set the scales, and validation images on which layers are compared."""
+CALIBRATION, DIAGNOSED, CHOOSING = 1000, 256, 1000
+"""Training images that set the scales, and validation images on which layers are compared and modes chosen."""
 BATCH = 50
 
 
 class Wish(NamedTuple):
     """What a conversion is asked for: a `tolerance` (fraction) to choose within, or exactly `timesteps` steps.
 
-    `choosing` is how many validation images decide; `steps` which numbers of steps are tried first; `held` names the
-    options that stay as they are (see `choose`).
+    `choosing` is how many validation images decide, CHOOSING unless given; `steps` which numbers of steps are tried
+    first; `held` names the options that stay as they are (see `choose`).
     """
 
     tolerance: float = 0.005
     timesteps: int | None = None
     options: ECCOptions = ECCOptions()
     steps: tuple[int, ...] = STEPS
-    choosing: int = 1000
+    choosing: int | None = None
     held: Collection[str] | None = None
 
 
@@ -59,7 +59,7 @@ def converted(
     choice: Choice | None = None
     if wish.timesteps is None:
         say = _say if progress else lambda one: None
-        deciding = _batches(data, data.validation, wish.choosing)
+        deciding = _batches(data, data.validation, wish.choosing or CHOOSING)
         asked = {"steps": wish.steps, "options": wish.options, "held": wish.held, "losses": LOSSES, "on_try": say}
         choice = choose(model, images, deciding, wish.tolerance, **asked)
         made = choice.converted
