@@ -8,6 +8,7 @@ from pathlib import Path
 from picojoule.errors import BadInput
 from picojoule.files import write_text
 from picojoule.report.benchmark import benchmark_table
+from picojoule.report.bits import bit_columns
 from picojoule.report.columns import PARETO_MARK, PARETO_NOTE, Column, table_columns
 from picojoule.report.conversions import conversion_columns
 from picojoule.report.learned import learned_columns
@@ -63,8 +64,8 @@ def update_tables(markdown_path: str | Path, root: str | Path) -> bool:
 
     A table stands between `<!-- table: results/x.jsonl -->` and `<!-- end table -->`, each on its own
     line; paths are relative to `root`. `results/x.jsonl#lif` is the case `lif` of recorded speeds, or of runs one of
-    the tables of `penalty_table`, or `learned`: thresholds and decays at the start and end of training. Raises BadInput
-    for a marker without its end, or bad records.
+    the tables of `penalty_table`, `learned`: thresholds and decays at the start and end of training, or `bits` of
+    events. Raises BadInput for a marker without its end, or bad records.
     """
     path = Path(markdown_path)
     old = path.read_text(encoding="utf-8")
@@ -99,8 +100,8 @@ def _table_of(path: str, root: str | Path) -> str:
     if records and all("conversion" in r for r in records):
         return _markdown(*conversion_columns(records))
     runs = read_records(file)
-    if part == "learned":
-        columns, notes = learned_columns(runs)
+    if part in ("learned", "bits"):
+        columns, notes = (learned_columns if part == "learned" else bit_columns)(runs)
         return _markdown(columns, [*notes, _facts(runs)])
     return penalty_table(runs, part) if part else markdown_table(runs)
 

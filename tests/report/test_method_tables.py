@@ -1,4 +1,4 @@
-"""Tables of one-step networks: what neurons learned, and what training costs."""
+"""Tables of single methods: what neurons learned, bits of events, and what training in one step costs."""
 
 import json
 from pathlib import Path
@@ -31,6 +31,23 @@ def test_a_row_for_every_learned_value_with_its_seeds(tmp_path):
     assert body == [["one-step", "2", "90.00 ± 0.00", "lif1", "threshold", "0.500 ± 0.000", "0.500 ± 0.141"]]
     with pytest.raises(BadInput, match="expected records of runs that learned thresholds or decays, got none"):
         page_of([record("plain")], tmp_path, "#learned")
+
+
+def test_bits_of_events_beside_accuracy(tmp_path):
+    bits = {"activity_bits": 3.0, "significant_bits": 1.5, "nonzero_fraction": 0.8}
+    runs = [
+        record("hybrid", seed=seed, test=0.9, bits=bits | {"activity_bits": 3.0 + seed}, shift_adds=300.0, acs=400.0)
+        | {"dense_acs": 200.0}
+        for seed in (0, 1)
+    ]
+    heading, *body = rows(page_of([*runs, record("ann")], tmp_path, "#bits"))
+    assert heading[-6:-3] == [
+        "bits, per activity", "significant bits, per activity", "significant bits, per multiplication",
+    ]  # fmt: skip
+    filled = ["3.50 ± 0.71", "1.50 ± 0.00", "1.50 ± 0.00", "80.0 ± 0.0", "300 ± 0", "400 ± 0"]
+    assert {row[0]: row[-6:] for row in body} == {"ann": [""] * 6, "hybrid": filled}
+    with pytest.raises(BadInput, match="expected records of runs whose events have bits, such as those of hybrid"):
+        page_of([record("ann")], tmp_path, "#bits")
 
 
 def test_the_cost_of_training_beside_four_steps(tmp_path):
