@@ -27,15 +27,17 @@ def _neurons(network: Network) -> list[Diffused]:
 
 
 @pytest.mark.parametrize(
-    "schedule, expected",
+    "options, expected",
     [
-        ("geometric", [16, 8, 4, 2, 1, 1]),
-        ("linear", [16, 12.25, 8.5, 4.75, 1, 1]),
-        ("fixed", [1] * 6),
+        ({"schedule": "geometric"}, [16, 8, 4, 2, 1, 1]),
+        ({"schedule": "geometric", "hold": 0.6}, [16, 4, 1, 1, 1, 1]),
+        ({"schedule": "linear"}, [16, 12.25, 8.5, 4.75, 1, 1]),
+        ({"schedule": "linear", "hold": 0.6}, [16, 8.5, 1, 1, 1, 1]),
+        ({"schedule": "fixed"}, [1] * 6),
     ],
 )
-def test_the_fineness_follows_its_schedule_step_by_step(schedule, expected):
-    method = Hybrid(fineness=1.0, schedule=schedule)
+def test_the_fineness_follows_its_schedule_step_by_step(options, expected):
+    method = Hybrid(fineness=1.0, **options)
     network = method.build(WANTED)
     assert {n.fineness for n in _neurons(network)} == {1.0} and len({n.seed for n in _neurons(network)}) == 3
     for done, w in zip((0, 0.2, 0.4, 0.6, 0.8, 0.99), expected, strict=True):
@@ -89,6 +91,8 @@ def test_penalties_add_up_with_it(name):
         ("hybrid", {"start_fineness": "-1"}, "finite fineness above 0"),
         ("hybrid", {"schedule": "geo"}, "did you mean 'geometric'"),
         ("hybrid", {"activation": "rleu"}, "did you mean 'relu'"),
+        ("hybrid", {"hold": "0.1"}, "hold from 0.2 .* to below 1, got 0.1"),
+        ("hybrid", {"hold": "1"}, "hold from 0.2 .* to below 1, got 1.0"),
         ("hybrid", {"random_start": "2"}, "random_start=0 or random_start=1"),
         ("hybrid", {"schedule": "none", "gradient": "rate"}, "a schedule that trains for gradient rate"),
         ("bits-penalty+hybrid", {"schedule": "none"}, "expected hybrid to be trained"),

@@ -15,7 +15,7 @@ from picojoule.networks import SIGNALS, Definition, Network, build
 from picojoule.networks.definition import check_signals
 from picojoule.neurons import Diffused
 from picojoule.neurons.diffused import check_fineness
-from picojoule.neurons.fineness import SCHEDULES, set_fineness
+from picojoule.neurons.fineness import HOLD, SCHEDULES, set_fineness
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Hybrid(Method):
 
     `fineness` is w at the end, the events per step and unit of activation, and `start_fineness` that at the start of
     the schedule: geometric, linear, fixed (w from the first step on), or none: the trained ANN is quantised as it is.
+    `hold` is the last share of training, all at `fineness`.
     `activation` is relu, tanh or another of `picojoule.neurons.diffused.ACTIVATIONS`; `rounding` diffused, or a
     baseline without memory (stochastic, poisson, nearest); `gradient` spiking, or rate (trains the ANN, spikes in
     evaluation). `random_start` 1 draws the first error of every neuron, 0 starts at one half. `learn_fineness` 1 learns
@@ -35,6 +36,7 @@ class Hybrid(Method):
     fineness: float = 4.0
     start_fineness: float = 16.0
     schedule: str = "geometric"
+    hold: float = HOLD
     activation: str = "relu"
     rounding: str = "diffused"
     gradient: str = "spiking"
@@ -43,7 +45,7 @@ class Hybrid(Method):
     signals: str = SIGNALS
 
     name: ClassVar[str] = "hybrid"
-    listed: ClassVar[tuple[str, ...]] = ("fineness", "start_fineness", "schedule", "rounding", "signals")
+    listed: ClassVar[tuple[str, ...]] = ("fineness", "start_fineness", "schedule", "hold", "rounding", "signals")
     cite: ClassVar[tuple[str, ...]] = (
         "Voelker, Rasmussen, Eliasmith 2020, A Spike in Performance: Training Hybrid-Spiking Neural Networks with "
         "Quantized Activation Functions, arXiv 2002.03553",
@@ -53,6 +55,11 @@ class Hybrid(Method):
         check_fineness(self.fineness)
         check_fineness(self.start_fineness)
         check_choice("schedule", self.schedule, (*SCHEDULES, "none"))
+        if not HOLD <= self.hold < 1:
+            raise BadInput(
+                f"expected hold from {HOLD} (checkpoints are selected in that last share of training) to below 1, got "
+                f"{self.hold}"
+            )
         check_choice("random_start", self.random_start, (0, 1))
         check_choice("learn_fineness", self.learn_fineness, (0, 1))
         check_signals(self.signals)
@@ -73,7 +80,8 @@ class Hybrid(Method):
 
     def on_progress(self, network: Network, progress: Progress) -> None:
         if not self.learn_fineness:
-            set_fineness(network, SCHEDULES[self.schedule](progress.done, self.start_fineness, self.fineness))
+            w = SCHEDULES[self.schedule](progress.done, self.start_fineness, self.fineness, self.hold)
+            set_fineness(network, w)
 
     def finish(self, network: Network, calibration: Sequence[Tensor], definition: Definition) -> Network:
         if self.schedule == "none":

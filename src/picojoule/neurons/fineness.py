@@ -6,23 +6,23 @@ from picojoule.errors import BadInput
 from picojoule.neurons.diffused import Diffused
 
 HOLD = 0.2
-"""The last share of training, in which weights settle at the final fineness (our choice)."""
+"""The last share of training, in which weights settle at the final fineness, unless told otherwise (our choice)."""
 
 
-def geometric(progress: float, start: float, end: float) -> float:
+def geometric(progress: float, start: float, end: float, hold: float = HOLD) -> float:
     """w from `start` to `end` in equal time for every bit, then held; `progress` is the share of steps done.
 
-    Source: our choice, `max(end, start * (end / start) ** min(1, progress / 0.8))`; the paper's is not known.
+    Source: our choice, `max(end, start * (end / start) ** min(1, progress / (1 - hold)))`; the paper's is not known.
     """
-    return max(end, start * (end / start) ** _moved(progress))
+    return max(end, start * (end / start) ** _moved(progress, hold))
 
 
-def linear(progress: float, start: float, end: float) -> float:
+def linear(progress: float, start: float, end: float, hold: float = HOLD) -> float:
     """w from `start` to `end` in equal steps, then held; `progress` is the share of steps done."""
-    return start + (end - start) * _moved(progress)
+    return start + (end - start) * _moved(progress, hold)
 
 
-def fixed(progress: float, start: float, end: float) -> float:
+def fixed(progress: float, start: float, end: float, hold: float = HOLD) -> float:
     """w at `end` from the first step on."""
     return end
 
@@ -41,5 +41,5 @@ def set_fineness(model: nn.Module, fineness: float) -> None:
         neuron.fineness = fineness
 
 
-def _moved(progress: float) -> float:
-    return min(1.0, progress / (1 - HOLD))
+def _moved(progress: float, hold: float) -> float:
+    return min(1.0, progress / (1 - hold))
