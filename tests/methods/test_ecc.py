@@ -39,7 +39,7 @@ def ann(request) -> Network:
 
 
 def converted(ann: Network, timesteps: int, **options) -> Network:
-    method = ECC(timesteps, **options)
+    method = ECC(timesteps, **{"bias_correction": False} | options)
     return method.finish(ann, [digits(300)], method.definition(DEFINITION, None)).eval()
 
 
@@ -108,7 +108,7 @@ def one_layer(z: torch.Tensor) -> Network:
 def test_closed_form_of_one_layer(timesteps, thousandths, residual):
     z = torch.tensor([*thousandths, 1000], dtype=torch.float64) / 1000  # the last one sets the scale to 1
     network = one_layer(z).double()
-    method = ECC(timesteps, residual=residual, normalisation="max")
+    method = ECC(timesteps, residual=residual, normalisation="max", bias_correction=False)
     made = method.finish(network, [torch.ones(1, 1, 1, 1).double()], method.definition(DEFINITION, None))
     with torch.no_grad():
         counts = made(torch.zeros(1, 1, 1, 1).double())[0] * timesteps

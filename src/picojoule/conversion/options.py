@@ -15,7 +15,7 @@ PERCENTILE = 99.9
 
 @dataclass(frozen=True)
 class ECCOptions:
-    """Choices of `convert`; the defaults are what the method `ecc` uses.
+    """Choices of `convert`; the method `ecc` corrects biases and else has the same defaults.
 
     Arguments:
         normalisation: The activation that is one event per step: the largest on the calibration data (max, as

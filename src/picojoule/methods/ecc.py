@@ -23,7 +23,7 @@ class ECC(Method):
     the mean output current, on the ANN's own scale.
 
     `timesteps` is T: this option first, then what the table asks for, then 16. The other options are those of
-    `ECCOptions`; `normalisation` "max" is the published one.
+    `ECCOptions`, with biases corrected unless told otherwise; published are `normalisation` "max" and no correction.
     """
 
     timesteps: int | None = None
@@ -33,7 +33,7 @@ class ECC(Method):
     per_channel: bool | None = None
     signed: bool = False
     pooling: str = "neurons"
-    bias_correction: bool = False
+    bias_correction: bool = True
 
     name: ClassVar[str] = "ecc"
     cite: ClassVar[tuple[str, ...]] = (
