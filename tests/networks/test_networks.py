@@ -15,7 +15,7 @@ from picojoule.neurons import IAF, LIF
 SHAPE = (1, 8, 8)
 MIXERS = ("mixer-cnn-4x2", "mixer-rnn-4x2")
 SHALLOW = ("mlp", "small-cnn", "cnn7", "spiking-rnn", "mlp-3x40", *MIXERS)
-RECURRENT = ("lmu", "lstm", "gru")  # see test_sequence_networks.py
+RECURRENT = ("lmu", "lmu-keras", "lstm", "gru")  # see test_sequence_networks.py
 DEEP = ("vgg11", "vgg16", "vgg16-4096", "resnet18", "resnet20")
 
 

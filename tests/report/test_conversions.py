@@ -27,7 +27,7 @@ def cells(records: list[dict[str, Any]]) -> dict[str, list[str]]:
 
 def test_one_network_to_a_row():
     found = cells([record(0.02), record(0.03, residual=0.0, bn_epsilon=0.001, bias_per_step=False)])
-    assert found["scales"] == ["percentile", "percentile, tau 0, epsilon 0.001, bias once"]
+    assert found["scales"] == ["mmse", "mmse, tau 0, epsilon 0.001, bias once"]
     assert found["T=2"] == ["40.00", "40.00"] and found["T=4"] == ["2.00", "3.00"]
     assert found["at the last T"] == ["0.04 to 3.96", "1.04 to 4.96"] and "networks" not in found
 
@@ -49,4 +49,4 @@ def test_counts_in_closed_form_have_no_accumulates():
     formed["conversion"]["chosen"]["form"] = "closed form"
     formed["conversion"]["snn"] = [{"timesteps": 4, "accuracy": 0.88}]
     found = cells([record(0.02), formed])
-    assert found["scales"] == ["percentile", "percentile, closed form"] and found["ACs"] == ["20", ""]
+    assert found["scales"] == ["mmse", "mmse, closed form"] and found["ACs"] == ["20", ""]
