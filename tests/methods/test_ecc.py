@@ -38,8 +38,8 @@ def ann(request) -> Network:
     return network.eval()
 
 
-def converted(ann: Network, timesteps: int, **options) -> Network:
-    method = ECC(timesteps, **{"bias_correction": False} | options)
+def converted(ann: Network, timesteps: int, *, bias_correction: bool = False, **options) -> Network:
+    method = ECC(timesteps, bias_correction=bias_correction, **options)
     return method.finish(ann, [digits(300)], method.definition(DEFINITION, None)).eval()
 
 
