@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from picojoule.conversion import ECCOptions, choose, convert
-from picojoule.conversion.choice import FINEST, Try, modes_of, named
+from picojoule.conversion.choice import Try, modes_of, named
 from picojoule.errors import BadInput
 
 
@@ -118,16 +118,37 @@ def test_numbers_between_two_steps_are_tried_down_to_the_fewest(digits_average):
     assert right == pytest.approx(found.best.accuracy)
 
 
-def test_more_steps_are_tried_until_the_finest_loss_is_certain(digits_average):
-    """A mode stops where it is within the finest loss, not where it happens to lose nothing."""
+def test_more_steps_are_tried_until_a_mode_is_certainly_within_the_finest_loss(digits_average):
+    """Modes stop where one is within the finest loss, not where one happens to lose nothing."""
+    steps, finest = (1, 2, 4, 8, 16, 32, 64), 0.01
     found = choose(
-        digits_average.network, digits_average.calibration.split(100), held(digits_average), 0.05, steps=(4, 16, 64)
-    )
-    for mode in {one.mode for one in found.tries}:
-        tried = {one.timesteps: one for one in found.tries if one.mode == mode}
-        *before, last = [tried[steps] for steps in (4, 16, 64) if steps in tried]
-        assert last == tried.get(64) or last.within(FINEST)
-        assert not any(one.within(FINEST) for one in before)
+        digits_average.network, digits_average.calibration.split(100), held(digits_average), 0.05,
+        steps=steps, losses=(finest,),
+    )  # fmt: skip
+    first = min(s for s in steps if any(one.timesteps == s and one.within(finest) for one in found.tries))
+    assert steps[0] < first < steps[-1], "some steps are too few here, and not all are needed"
+    assert max(one.timesteps for one in found.tries) == first
+    assert len([one for one in found.tries if one.timesteps == first]) > 1, "all modes that are left are tried there"
+
+
+def test_a_mode_far_behind_goes_no_further(digits_average):
+    calibration, images = digits_average.calibration.split(100), held(digits_average, 100)
+    found = choose(digits_average.network, calibration, images, 0.0, steps=(2, 8, 16))
+    best = min((one for one in found.tries if one.timesteps == 2), key=lambda one: one.loss)
+    dropped = {one.mode for one in found.tries if one.timesteps == 2 and one.is_far_behind(best)}
+    assert dropped and dropped < {one.mode for one in found.tries}
+    assert dropped.isdisjoint(one.mode for one in found.tries if one.timesteps > 2)
+    assert best.mode in {one.mode for one in found.tries if one.timesteps == 8}
+
+
+def test_far_behind_is_more_than_twice_the_loss_beyond_chance():
+    best = Try("mmse", 4, 0.9, 0.02, 0.005, 1.0, 1.0, 1.0)
+    assert Try("max", 4, 0.8, 0.07, 0.01, 1.0, 1.0, 1.0).is_far_behind(best)
+    assert not Try("max", 4, 0.8, 0.05, 0.01, 1.0, 1.0, 1.0).is_far_behind(best)
+    assert not best.is_far_behind(best)
+    ahead = Try("signed", 4, 0.9, -0.01, 0.002, 1.0, 1.0, 1.0)
+    assert not ahead.is_far_behind(ahead)
+    assert Try("max", 4, 0.9, 0.003, 0.002, 1.0, 1.0, 1.0).is_far_behind(ahead)
 
 
 def test_a_try_within_by_luck_is_not_within():

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import fields, replace
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -16,8 +15,6 @@ from picojoule.conversion.parts import AVERAGES
 from picojoule.conversion.pipeline import Converted, calibration_of, convert
 from picojoule.errors import BadInput
 
-FINEST = 0.001
-"""A mode that is within this loss is not tried with more steps."""
 STEPS = (1, 2, 4, 8, 16, 32, 64)
 """The numbers of steps that are tried first, unless told otherwise."""
 MODES: tuple[dict[str, Any], ...] = (
@@ -28,8 +25,8 @@ MODES: tuple[dict[str, Any], ...] = (
     {"normalisation": "mmse", "signed": True, "pooling": "pass"},
     {"normalisation": "mmse", "bias_correction": True},
 )
-"""The ways to convert that are tried, cheap ones first: one run of the first two tells all numbers of steps, and the
-last runs calibration images over time. The first is the published one. Other options stay as asked."""
+"""The ways to convert that are tried, cheap ones first: one run of the first two tells fewer steps, too, and the last
+runs calibration images over time. The first is the published one. Other options stay as asked."""
 
 
 class Try(NamedTuple):
@@ -51,6 +48,10 @@ class Try(NamedTuple):
     def within(self, tolerance: float) -> bool:
         """Whether the loss and one standard error of it are at most `tolerance`."""
         return self.loss + self.error <= tolerance
+
+    def is_far_behind(self, best: "Try") -> bool:
+        """Whether it loses more than twice what `best` does, with a standard error of each to its favour."""
+        return self.loss - self.error > 2 * max(best.loss + best.error, 0.0)
 
 
 class Choice(NamedTuple):
@@ -78,8 +79,9 @@ def choose(
 
     Within it is a try whose loss and one standard error of it are, so that luck on few images does not decide. Of
     several modes with those steps the one with the fewest accumulates is taken; where none is within the tolerance,
-    the one that loses least. Between the first of `steps` within the tolerance and the one before it, bisection looks
-    for fewer; for each of `losses` as well. `images` are batches of images and labels that decide, and are not the
+    the one that loses least. `steps` are tried in order up to the first where some mode is within the tolerance and
+    within each of `losses`; a mode far behind the best goes no further. Between the first of `steps` within a loss and
+    the one before it, bisection looks for fewer. `images` are batches of images and labels that decide, and are not the
     test set. `held` names options that no mode changes: unless given, those that differ from their defaults. `on_try`
     hears of every try.
 
@@ -92,9 +94,8 @@ def choose(
         ann = torch.cat([model(x).argmax(1) for x, _ in batches])
     pools = has_average_pools(model, calibration_of(calibration, options)[0])
     tried = modes_of(options, held, pools=pools)
-    modes = [_Mode(model, calibration, batches, ann, one, steps[-1], on_try) for one in tried]
-    for mode in modes:
-        any(mode.at(s).within(min(FINEST, tolerance)) for s in steps)
+    modes = [_Mode(model, calibration, batches, ann, one, on_try) for one in tried]
+    _ascend(modes, steps, min(tolerance, *losses, 1.0))
     for loss in (tolerance, *losses):
         _bisect(modes, loss)
     tries = [(one, mode) for mode in modes for one in mode.tries.values()]
@@ -138,9 +139,9 @@ def named(options: ECCOptions) -> str:
 
 
 class _Mode:
-    """One way to convert, tried at numbers of steps up to `most`.
+    """One way to convert, tried at numbers of steps.
 
-    One run tells all of them, unless scales, biases or events of the image depend on their number.
+    One run tells all of fewer steps, too, unless scales, biases or events of the image depend on their number.
     """
 
     def __init__(
@@ -150,37 +151,54 @@ class _Mode:
         images: list[tuple[Tensor, Tensor]],
         ann: Tensor,
         options: ECCOptions,
-        most: int,
         on_try: Callable[[Try], None],
     ):
         self.options, self.tries = options, dict[int, Try]()
         self._model, self._calibration, self._images, self._ann = model, calibration, images, ann
-        self._labels, self._most, self._on_try = torch.cat([y for _, y in images]), most, on_try
+        self._labels, self._on_try = torch.cat([y for _, y in images]), on_try
+        self._latest: _Run | None = None
         self._depends = options.normalisation == "mmse" or options.bias_correction or options.input == "count"
 
     def at(self, steps: int) -> Try:
         if steps not in self.tries:
-            answers, acs, *macs = self._run(steps) if self._depends else self._whole
-            against = paired(self._ann, answers[steps - 1], self._labels)
-            accuracy = float((answers[steps - 1] == self._labels).double().mean())
-            mode, found = named(self.options), (against.loss, against.error, float(acs[steps - 1]))
-            self.tries[steps] = one = Try(mode, steps, accuracy, *found, *macs)
+            if self._latest is None or self._depends or steps > len(self._latest.answers):
+                self._latest = self._run(steps)
+            run = self._latest
+            answers, acs = run.answers[steps - 1], float(run.acs[steps - 1])
+            against = paired(self._ann, answers, self._labels)
+            accuracy = float((answers == self._labels).double().mean())
+            found = (against.loss, against.error, acs, run.macs, run.dense_macs)
+            self.tries[steps] = one = Try(named(self.options), steps, accuracy, *found)
             self._on_try(one)
         return self.tries[steps]
 
-    @cached_property
-    def _whole(self) -> tuple[Tensor, Tensor, float, float]:
-        return self._run(self._most)
-
-    def _run(self, steps: int) -> tuple[Tensor, Tensor, float, float]:
-        """Answers `[T, N]` on all images, mean accumulates up to each step `[T]`, and multiply-accumulates."""
+    def _run(self, steps: int) -> "_Run":
         made = convert(self._model, self._calibration, timesteps=steps, options=self.options)
         network = anytime(made.network)
         found = [(network(x), len(y) / len(self._labels)) for x, y in self._images]
         answers = torch.cat([one.scores.argmax(2) for one, _ in found], 1)
         acs = torch.stack([one.acs * share for one, share in found]).sum(0)
         macs, dense = (sum(getattr(one, key) * share for one, share in found) for key in ("macs", "dense_macs"))
-        return answers, acs, macs, dense
+        return _Run(answers, acs, macs, dense)
+
+
+class _Run(NamedTuple):
+    """Answers `[T, N]` on all images, mean accumulates up to each step `[T]`, and multiply-accumulates."""
+
+    answers: Tensor
+    acs: Tensor
+    macs: float
+    dense_macs: float
+
+
+def _ascend(modes: list[_Mode], steps: Sequence[int], finest: float) -> None:
+    """Try all of `modes` at each of `steps`, as long as none is within the `finest` loss, without those far behind."""
+    for number in steps:
+        found = [mode.at(number) for mode in modes]
+        if any(one.within(finest) for one in found):
+            return
+        best = min(found, key=lambda one: one.loss)
+        modes = [mode for mode, one in zip(modes, found, strict=True) if not one.is_far_behind(best)]
 
 
 def _bisect(modes: list[_Mode], loss: float) -> None:
