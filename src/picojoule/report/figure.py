@@ -2,16 +2,15 @@
 
 import statistics
 from collections.abc import Callable, Iterable, Sequence
-from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from picojoule.errors import BadInput, check_choice
-from picojoule.files import write_text
 from picojoule.report.activity import spikes, synops
 from picojoule.report.load import Record
 from picojoule.report.marks import METHODS
 from picojoule.report.summary import hardware_of, scope, summarise
+from picojoule.report.svg import write_svg
 from picojoule.report.units import energy_unit
 from picojoule.report.variants import PLAIN, Variant, variants
 
@@ -23,15 +22,6 @@ COLORS = (
 )
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "h", "<", ">")
 DASHES = ("-", "--", ":", "-.")
-STYLE: Any = {
-    "svg.hashsalt": "picojoule",
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "text.parse_math": False,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-}
 
 
 class Axis(NamedTuple):
@@ -49,26 +39,17 @@ def write_figure(records: Sequence[Record], path: str | Path, against: str = "sy
 
     Raises BadInput without matplotlib, for another suffix, or if no spiking run has the quantity.
     """
-    path = Path(path)
     check_choice("quantity", against, AGAINST)
-    if path.suffix.lower() != ".svg":
-        raise BadInput(f"expected a file name that ends in .svg, got {path}")
-    try:
-        from matplotlib import rc_context
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise BadInput("figures need matplotlib, which is not installed: pip install 'picojoule[plot]'") from None
     drawn = variants(records)
     axis = _axis(drawn, against)
     panels = list(dict.fromkeys((variant.dataset, variant.network) for variant in drawn))
-    with rc_context(STYLE):
-        figure = Figure(figsize=(6.4, 4.4 * len(panels)), layout="constrained", facecolor="white")
+
+    def draw(figure: Any) -> None:
         axes = figure.subplots(len(panels), squeeze=False)[:, 0]
         for panel, place in zip(axes, panels, strict=True):
             _draw(panel, [v for v in drawn if (v.dataset, v.network) == place], axis)
-        text = StringIO()
-        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-    write_text(path, "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n")
+
+    write_svg(path, (6.4, 4.4 * len(panels)), draw)
 
 
 def _axis(drawn: Sequence[Variant], against: str) -> Axis:
