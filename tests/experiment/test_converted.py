@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from picojoule.conversion import ECCOptions, convert
+from picojoule.conversion.by_step import AnytimeNetwork
 from picojoule.data import limited, load
 from picojoule.experiment.converted import Wish, ann_density, converted
 
@@ -45,3 +46,17 @@ def test_the_sparse_ann_of_the_record_has_that_density():
     fired = record["baselines"]["sparse-ann"]["macs"]
     by_hand = record["macs"] + record["ann_density"] * (64 * 12 + 12 * 10)
     assert fired == pytest.approx(by_hand)
+
+
+def test_batches_follow_steps_and_image_size_and_change_nothing(monkeypatch):
+    """Seven images of 64 pixels for two steps at a time: the same answers and counts as in batches of fifty."""
+    data, ann, wish = limited(load("digits"), test=60), network(), Wish(timesteps=2)
+    found = [converted(ann, data, wish, ["horowitz-45nm-fp32"], "ann")[1]["conversion"]]
+    seen = []
+    answers = AnytimeNetwork.forward
+    monkeypatch.setattr(AnytimeNetwork, "forward", lambda self, x: seen.append(len(x)) or answers(self, x))
+    monkeypatch.setattr("picojoule.experiment.converted.INPUTS", 64 * 2 * 7)
+    found.append(converted(ann, data, wish, ["horowitz-45nm-fp32"], "ann")[1]["conversion"])
+    assert seen == [7] * 8 + [4]
+    for whole, pieces in zip(*(one["snn"] for one in found), strict=True):
+        assert pieces == pytest.approx(whole)

@@ -1,5 +1,6 @@
 """Convert a trained network for a dataset: choose, measure on the test split, diagnose, and say it all in a record."""
 
+import math
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict
@@ -28,7 +29,8 @@ LOSSES = (0.005, 0.001)
 """Losses of accuracy for which the fewest steps and the least energy are named."""
 CALIBRATION, DIAGNOSED, CHOOSING = 1000, 256, 1000
 """Training images that set the scales, and validation images on which layers are compared and modes chosen."""
-BATCH = 50
+BATCH, INPUTS = 50, 5_000_000
+"""Images of a batch at most, and values of their pixels over all steps: 50 images of CIFAR-10 for 32 steps."""
 
 
 class Wish(NamedTuple):
@@ -45,6 +47,11 @@ class Wish(NamedTuple):
     choosing: int | None = None
     held: Collection[str] | None = None
 
+    @property
+    def most_steps(self) -> int:
+        """The most steps that the conversion may run."""
+        return self.timesteps or max(self.steps)
+
 
 def converted(
     model: nn.Module, data: Dataset, wish: Wish, prices: Sequence[str], name: str, *, progress: bool = False
@@ -54,22 +61,23 @@ def converted(
     Scales are set on training images, the choice falls on validation images, and the test split is seen once. Raises
     BadInput for models that cannot spike and data that do not fit.
     """
-    calibration = list(_batches(data, data.train, CALIBRATION))
+    calibration = list(_batches(data, data.train, CALIBRATION, wish.most_steps))
     images = [x for x, _ in calibration]
     choice: Choice | None = None
     if wish.timesteps is None:
         say = _say if progress else lambda one: None
-        deciding = _batches(data, data.validation, wish.choosing or CHOOSING)
+        deciding = _batches(data, data.validation, wish.choosing or CHOOSING, wish.most_steps)
         asked = {"steps": wish.steps, "options": wish.options, "held": wish.held, "losses": LOSSES, "on_try": say}
         choice = choose(model, images, deciding, wish.tolerance, **asked)
         made = choice.converted
     else:
         made = convert(model, images, timesteps=wish.timesteps, options=wish.options)
-    found = diagnose(made, (x for x, _ in _batches(data, data.validation, DIAGNOSED)))
+    steps = made.network.timesteps
+    found = diagnose(made, (x for x, _ in _batches(data, data.validation, DIAGNOSED, steps)))
     listed = hardware(prices[0])
     ann, curve, against = _tested(model, made, data, listed)
     notes = {"method": "ecc", "network": "converted", "conversion_of": name}
-    density = ann_density(made, (x for x, _ in _batches(data, data.test, len(data.test.labels))))
+    density = ann_density(made, (x for x, _ in _batches(data, data.test, len(data.test.labels), 1)))
     record = measured(made.network, notes, data, [*prices], "cpu", 0, name, Asked(ann_density=density))
     record["conversion"] = {
         "ann_accuracy": ann,
@@ -102,7 +110,7 @@ def ann_density(made: Converted, batches: Iterable[Tensor]) -> float | None:
 
 def check_saved(model: nn.Module, data: Dataset, options: ECCOptions) -> None:
     """Raise BadInput unless `model` can be converted, and what becomes of it written as a model file."""
-    images = [x for x, _ in _batches(data, data.train, BATCH)]
+    images = [x for x, _ in _batches(data, data.train, BATCH, 1)]
     describe_network(convert(model, images, timesteps=1, options=options).network)
 
 
@@ -112,10 +120,11 @@ def save_converted(made: Converted, record: Record, path: Any) -> None:
     save(made.network, path, {key: record[key] for key in kept} | {"options": asdict(made.options)})
 
 
-def _batches(data: Dataset, split: Split, most: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """The first images of a split, with their labels."""
-    for start in range(0, min(most, len(split.labels)), BATCH):
-        rows = slice(start, min(start + BATCH, most))
+def _batches(data: Dataset, split: Split, most: int, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The first images of a split, with their labels, in batches that fit into memory over `steps` time steps."""
+    size = max(1, min(BATCH, INPUTS // (steps * math.prod(data.input_shape))))
+    for start in range(0, min(most, len(split.labels)), size):
+        rows = slice(start, min(start + size, most))
         yield intensities(split.images[rows], data.scale), split.labels[rows]
 
 
@@ -127,7 +136,7 @@ def _tested(model: nn.Module, made: Converted, data: Dataset, prices: Hardware) 
     at = torch.tensor(kept) - 1
     acs, macs, dense = torch.zeros(len(kept), dtype=torch.float64), 0.0, 0.0
     first, later = [], []
-    for x, y in _batches(data, data.test, len(data.test.labels)):
+    for x, y in _batches(data, data.test, len(data.test.labels), steps):
         found = answers(x)
         first.append(model(x).argmax(1))
         later.append(found.scores[at].argmax(2))
