@@ -1,6 +1,7 @@
 """The errors a caller may want to catch; the commands turn them into exit codes."""
 
 from collections.abc import Iterable
+from numbers import Real
 
 
 class BadInput(ValueError):
@@ -28,9 +29,15 @@ def check_choice(what: str, value: str | int, known: Iterable[str | int]) -> Non
     known = list(known)
     if value in known:
         return
-    if isinstance(value, str):
+    if isinstance(value, str) and all(isinstance(name, str) for name in known):
         raise unknown_name(what, value, [str(name) for name in known])
-    raise BadInput(f"expected {' or '.join(f'{what}={name}' for name in known)}, got {value}")
+    raise BadInput(f"expected {' or '.join(f'{what}={name}' for name in known)}, got {value!r}")
+
+
+def check_number(what: str, value: object) -> None:
+    """Raise BadInput unless `value` is a number; not a number is the other checks' to refuse."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise BadInput(f"expected a number as {what}, got {value!r}")
 
 
 def unknown_name(what: str, name: str, known: list[str]) -> BadInput:

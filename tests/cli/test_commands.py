@@ -173,6 +173,18 @@ def test_configuration_file_sets_and_the_command_line_wins(command, tmp_path):
     assert only_object(again)["records"] == records, "finished runs are read back"
 
 
+def test_arrays_of_a_configuration_file_are_comma_lists(command, tmp_path):
+    (tmp_path / "run.toml").write_text(
+        "methods = ['plain', 'synaptic-penalty']\nnetwork = 'mlp'\nepochs = 1\nlimit_train = 100\nseeds = [3, 4]\n"
+        "strength = [0.5, 1]\n"
+    )
+    records = only_object(command("compare", "--config", "run.toml", "--json", "--out", "results"))["records"]
+    assert {(r["method"], r["seed"], r["strength"]) for r in records} == {
+        *(("plain", seed, None) for seed in (3, 4)),
+        *(("synaptic-penalty", seed, strength) for seed in (3, 4) for strength in (0.5, 1.0)),
+    }
+
+
 def test_a_typed_option_leaves_the_others_of_the_file(command, tmp_path):
     (tmp_path / "run.toml").write_text(
         "network = 'mlp'\nepochs = 1\nlimit_train = 100\n[option]\ndecay = 0.25\nsurrogate = 'arctan'\n"

@@ -126,15 +126,29 @@ def test_the_fingerprint_changes_with_everything_that_decides_the_result():
         (["plain"], "avg", "avg"),
         (["ann", "ecc"], None, "max"),
         (["ann", "synops-conversion"], "avg", "avg"),
+        (["synaptic-penalty+first-spike"], None, "max"),
+        (["first-spike"], "avg", "avg"),
     ],
 )
 def test_all_methods_of_a_table_share_a_pooling(names, asked, pool):
-    assert common_pool([make(name) for name in names], asked) == pool
+    assert common_pool([make(name) for name in names], Training(data="mnist", pool=asked)) == pool
 
 
 def test_a_pooling_that_a_method_cannot_use_is_refused():
     with pytest.raises(BadInput, match="synops-conversion needs --pool avg, got --pool max"):
-        common_pool([make("ann"), make("synops-conversion")], "max")
+        common_pool([make("ann"), make("synops-conversion")], Training(pool="max"))
+    with pytest.raises(BadInput, match=r"synaptic-penalty\+first-spike needs --pool max, got --pool avg"):
+        common_pool([make("synaptic-penalty+first-spike")], Training(pool="avg"))
+
+
+def test_poolings_that_exclude_each_other_are_refused():
+    with pytest.raises(BadInput, match="share a pooling, but synops-conversion needs --pool avg and synaptic"):
+        common_pool([make("synops-conversion"), make("synaptic-penalty+first-spike")], Training())
+
+
+def test_digits_are_pooled_by_averages_unless_a_method_needs_the_largest():
+    assert common_pool([make("plain")], Training()) == "avg"
+    assert common_pool([make("plain"), make("synaptic-penalty+first-spike")], Training()) == "max"
 
 
 def test_devices():

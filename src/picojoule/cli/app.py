@@ -5,9 +5,10 @@ import sys
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from cyclopts import App, CycloptsError
-from cyclopts.config import Toml
+from cyclopts.config import Dict
 
 import picojoule
 from picojoule.errors import BadInput, FailedRun, MissedLimit
@@ -74,15 +75,28 @@ def _with_config(arguments: list[str]) -> list[str]:
     if not path.is_file():
         raise BadInput(f"there is no configuration file {path}")
     try:
-        options = tomllib.loads(path.read_text()).get("option", {})
+        settings = _with_comma_lists(tomllib.loads(path.read_text()))
     except (OSError, ValueError) as error:
         raise BadInput(f"{path} is no readable TOML file: {error}") from None
-    app.config = (Toml(path, root_keys=(), use_commands_as_keys=False),)
+    options = settings.get("option", {})
+    app.config = (Dict(settings, source=str(path), use_commands_as_keys=False),)
     arguments = arguments[:at] + arguments[at + 2 :]
     typed = {part.split("=")[0] for part in arguments}
     options = options if isinstance(options, dict) else {}  # a wrong type is the parser's to refuse
     # any typed option would hide all of the file's
     return arguments + [f"--option.{k}={v}" for k, v in options.items() if f"--option.{k}" not in typed]
+
+
+def _with_comma_lists(settings: dict[str, Any]) -> dict[str, Any]:
+    """Arrays as the comma lists that the command line takes: `seeds = [0, 1]`, `methods = ["ann", "plain"]`."""
+    found = {}
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            value = _with_comma_lists(value)
+        elif isinstance(value, list) and key != "records":  # paths, of which a command takes several
+            value = ",".join(map(str, value))
+        found[key] = value
+    return found
 
 
 def _complain(sentence: str, code: int) -> int:

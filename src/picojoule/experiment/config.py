@@ -29,7 +29,8 @@ class Training:
             lmu-keras, lstm, gru, or with sizes lmu-HxQ (as lmu-64x32), lmu-keras-HxQ, lstm-H and gru-H.
         timesteps: Time steps of the spiking networks; by default 1 for trained and 16 for converted ones, 20 for
             first-spike, and as many as the data have for events.
-        pool: max or avg; avg for digits and where a method of the table needs it (synops-conversion), else max.
+        pool: max or avg; unless given what a method of the table needs (synops-conversion avg, first-spike by fan-out
+            max), else avg for digits and max for all other data.
         encoder: constant-current (first layer computed once), direct, bernoulli, latency, latency-early, latency-log,
             frames (data that are events) or none (sequences); by default the method's own: latency-early for
             first-spike, else constant-current.
@@ -131,15 +132,16 @@ class Training:
             raise BadInput(f"expected --weight-decay from 0 to 1, got {self.weight_decay}")
 
     def decided(self) -> "Training":
-        """A copy in which what was left open has the dataset's default.
-
-        Digits are small: they want more steps, and lose accuracy where pooling keeps only the largest value.
-        """
+        """A copy in which what was left open has the dataset's default; the pooling depends on the methods, too."""
         epochs, batch_size = (60, 64) if self.data == "digits" else (10, 128)
         augment = self.augment or ("crop-flip" if self.data.startswith(("cifar10", "tiny-imagenet")) else "none")
-        pool = self.pool or ("avg" if self.data == "digits" else None)
         size = self.batch_size or batch_size
-        return replace(self, epochs=self.epochs or epochs, batch_size=size, augment=augment, pool=pool)
+        return replace(self, epochs=self.epochs or epochs, batch_size=size, augment=augment)
+
+    @property
+    def usual_pool(self) -> str:
+        """The pooling where nobody asks for one: digits are small, and lose accuracy by max pooling."""
+        return "avg" if self.data == "digits" else "max"
 
     def as_json(self) -> dict[str, Any]:
         """The settings that decide the result; folders and device are left out."""

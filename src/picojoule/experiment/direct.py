@@ -50,6 +50,9 @@ def parse_numbers(text: str, what: str, example: str) -> dict[str, float]:
     """`"a=1,b=2"` as numbers by name. Raises BadInput."""
     try:
         pairs = [part.split("=") for part in text.split(",") if part.strip()]
-        return {name.strip(): float(number) for name, number in pairs}
+        named = [(name.strip(), float(number)) for name, number in pairs]
     except ValueError:
         raise BadInput(f"expected {what} like {example}, got {text!r}") from None
+    if len(dict(named)) < len(named):
+        raise BadInput(f"expected every name once in {what}, as in {example}, got {text!r}")
+    return dict(named)

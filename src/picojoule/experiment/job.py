@@ -96,11 +96,11 @@ class Job:
     @property
     def fingerprint(self) -> str:
         """Names the run by everything that decides its result."""
-        setting = self.setting
+        setting, strength = self.setting, getattr(self.method, "strength", None)
         decides = {
             "config": {k: v for k, v in setting.training.as_json().items() if k not in _SAME_RESULT},
             "pool": setting.pool,
-            "options": self.method.options(),
+            "options": self.method.options() | ({} if strength is None else {"strength": strength}),
             "reads": self.method.reads(),
             "train": len(setting.data.train.labels),
         }

@@ -19,7 +19,7 @@ def mark_chosen(records: list[Record]) -> None:
     sweeps: dict[str, dict[float, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
         if record["strength"] is not None:
-            others = {name: value for name, value in record.get("options", {}).items() if not name.endswith("strength")}
+            others = {name: value for name, value in record.get("options", {}).items() if name != "strength"}
             others["timesteps"] = record.get("timesteps")
             sweeps[record["method"] + json.dumps(others, sort_keys=True)][record["strength"]].append(record)
     for strengths in sweeps.values():

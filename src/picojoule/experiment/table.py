@@ -57,7 +57,7 @@ def run_table(
     data = load(training.data, training.data_dir)
     if training.limit_train is not None:
         data = limited(data, train=training.limit_train)
-    setting = Setting(data, training, common_pool(methods, training.pool), out, device, quiet, deadline)
+    setting = Setting(data, training, common_pool(methods, training), out, device, quiet, deadline)
     for method in methods:  # what cannot be built fails before anything is written
         if method.parent is None:
             method.phases(training.epochs or 1)
@@ -151,13 +151,16 @@ def _write(path: Path, records: dict[str, Record]) -> None:
         write_records(path, list(records.values()))
 
 
-def common_pool(methods: list[Method], asked: str | None) -> str:
-    """The pooling of a table: what was asked for, else what a method needs, else max. Raises BadInput."""
+def common_pool(methods: list[Method], training: Training) -> str:
+    """The pooling of a table: what was asked for, else what a method needs, else the usual one. Raises BadInput."""
     needed = {m.pool: m.name for m in methods if m.pool is not None}
+    if len(needed) > 1:
+        both = " and ".join(f"{name} needs --pool {pool}" for pool, name in needed.items())
+        raise BadInput(f"all methods of a table share a pooling, but {both}; run them in two tables")
     for pool, name in needed.items():
-        if asked not in (None, pool):
-            raise BadInput(f"{name} needs --pool {pool}, got --pool {asked}; leave out --pool or {name}")
-    return asked or next(iter(needed), "max")
+        if training.pool not in (None, pool):
+            raise BadInput(f"{name} needs --pool {pool}, got --pool {training.pool}; leave out --pool or {name}")
+    return training.pool or next(iter(needed), training.usual_pool)
 
 
 def pick_device(name: str | None) -> torch.device:

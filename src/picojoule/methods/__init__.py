@@ -38,8 +38,9 @@ def make(name: str, strength: float | None = None, options: dict[str, str] | Non
     """The method called `name`, with options given as text (`{"p": "2"}`). Raises BadInput.
 
     Penalties are added up as in `synaptic-penalty+first-spike`, and in front of `hybrid`. An option `METHOD:NAME` is
-    for that method alone; others are ignored by methods that do not have them, so check with `check_options` that
-    somebody has them.
+    for that method alone, whether by itself or in a sum; `SUM:NAME` for the parts of that sum, unless they have one of
+    their own. Options are ignored by methods that do not have them, so check with `check_options` that somebody has
+    them.
     """
     classes = method_classes(name)
     plain = tuple(method() for method in classes)
@@ -47,7 +48,8 @@ def make(name: str, strength: float | None = None, options: dict[str, str] | Non
     for method in plain:
         others = tuple(other for other in plain if other is not method)
         made.append(_with_options(method.beside(others), name, strength, options or {}))
-    return made[0] if len(made) == 1 else Combined(tuple(made))
+    own = (key.rpartition(":")[0] for key in options or {} if key.endswith(":strength"))
+    return made[0] if len(made) == 1 else Combined(tuple(made), frozenset(own) - {name})
 
 
 def alternatives(name: str, options: dict[str, str]) -> list[dict[str, str]]:
@@ -65,6 +67,10 @@ def method_classes(name: str) -> list[type[Method]]:
     """The class of a method, or those of penalties that are added up. Raises BadInput, with the nearest name."""
     names = name.split("+")
     for part in names:
+        if not part:
+            raise BadInput(
+                f"expected a method before and after every +, such as synaptic-penalty+first-spike, got {name!r}"
+            )
         if part not in METHODS:
             raise unknown_name("method", part, list(METHODS))
     classes = [METHODS[part] for part in names]
@@ -86,8 +92,8 @@ def has_strength(name: str) -> bool:
 
 def check_options(names: list[str], options: dict[str, str]) -> None:
     """Raise BadInput for an option that none of the methods `names` has."""
-    classes = {method.name: method for name in names for method in method_classes(name)}
-    known = {name: {f.name for f in method.known_options()} for name, method in classes.items()}
+    known = {part.name: _fields_of([part]) for name in names for part in method_classes(name)}
+    known |= {name: _fields_of(method_classes(name)) for name in names}
     every = sorted(set().union(*known.values()))
     for key in options:
         owner, _, field = key.rpartition(":")
@@ -97,15 +103,20 @@ def check_options(names: list[str], options: dict[str, str]) -> None:
             raise unknown_name("option", key, every)
 
 
+def _fields_of(classes: list[type[Method]]) -> set[str]:
+    return {f.name for method in classes for f in method.known_options()}
+
+
 def _with_options(method: Method, whole: str, strength: float | None, options: dict[str, str]) -> Method:
     known = {f.name: f.type for f in method.known_options()}
     chosen: dict[str, Any] = {}
     if strength is not None and "strength" in known:
         chosen["strength"] = strength
-    for key, text in options.items():
-        owner, _, field = key.rpartition(":")
-        if owner in ("", method.name, whole) and field in known:
-            chosen[field] = _parsed(field, text, known[field])
+    for reached in ("", whole, method.name):  # what is named closest counts
+        for key, text in options.items():
+            owner, _, field = key.rpartition(":")
+            if owner == reached and field in known:
+                chosen[field] = _parsed(field, text, known[field])
     return replace(method, **chosen)  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 

@@ -17,17 +17,22 @@ from picojoule.networks import Definition, Network
 class Combined(Method):
     """The network, its encoder, phases and schedules are those of the last part; the loss has the terms of all.
 
-    All parts but the last are penalties.
+    All parts but the last are penalties. `pinned` names those whose strength is their own, whatever that of the others.
     """
 
     parts: tuple[Method, ...]
+    pinned: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if self._last.parent is not None:
             raise BadInput(f"expected {self._last.name} to be trained, so that penalties can act, got {self.label()}")
-        floors = {part.name: part.floor for part in self.parts if isinstance(part, Penalised) and part.floor}
+        floors = {p.name: (p.floor, p.floor_rate) for p in self.parts if isinstance(p, Penalised) and p.floor}
         if len(set(floors.values())) > 1:
-            raise BadInput(f"expected one floor for all penalties, got {floors}; give --option.floor for all of them")
+            got = ", ".join(f"{name} {floor:g} at floor_rate {rate:g}" for name, (floor, rate) in floors.items())
+            raise BadInput(
+                f"expected one floor for all penalties, got {got}; give --option.floor and --option.floor_rate for all "
+                "of them"
+            )
 
     @property
     def name(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -35,8 +40,8 @@ class Combined(Method):
 
     @property
     def strength(self) -> float | None:
-        """The one strength of all parts; None if they differ (see the options)."""
-        strengths = {part.strength for part in self.parts if isinstance(part, Penalised)}
+        """The strength of the parts without one of their own; None if there is no such part, or they differ."""
+        strengths = {p.strength for p in self.parts if isinstance(p, Penalised) and p.name not in self.pinned}
         return strengths.pop() if len(strengths) == 1 else None
 
     @property
@@ -46,6 +51,10 @@ class Combined(Method):
     @property
     def observes(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         return True
+
+    @property
+    def pool(self) -> str | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return next((part.pool for part in self.parts if part.pool is not None), None)
 
     @property
     def encoder(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -60,7 +69,12 @@ class Combined(Method):
         return self.parts[-1]
 
     def options(self) -> dict[str, Any]:
-        return {f"{part.name}:{key}": value for part in self.parts for key, value in part.options().items()}
+        """Those of all parts; of the strengths only the ones that are not `strength`."""
+        named = {f"{part.name}:{key}": value for part in self.parts for key, value in part.options().items()}
+        if self.strength is None:
+            return named
+        common = {f"{part.name}:strength" for part in self.parts if part.name not in self.pinned}
+        return {key: value for key, value in named.items() if key not in common}
 
     def reads(self) -> dict[str, Any]:
         return {f"{part.name}:{key}": value for part in self.parts for key, value in part.reads().items()}

@@ -22,8 +22,8 @@ class FirstSpike(Penalised):
     """Current-based neurons on a latency code, with the spikes beyond the first `budget` of each neuron in the loss.
 
     Measured are excess spikes per neuron, averaged over each hidden layer and then over layers; `weight` "fan-out"
-    weighs each by the synapses it reaches instead, as a share of D. `gate` says where the gradient acts: strict,
-    after-first, or relu-count.
+    weighs each by the synapses it reaches instead, as a share of D, which needs max pooling. `gate` says where the
+    gradient acts: strict, after-first, or relu-count.
 
     `schedule` is how the epochs are spent:
         activate-then-trim: half on the task and the floor on activity; the other half, from the best weights of the
@@ -58,6 +58,11 @@ class FirstSpike(Penalised):
         check_choice("schedule", self.schedule, SCHEDULES)
         if self.schedule == "activity-first" and not self.floor:
             raise BadInput("the schedule activity-first begins with the floor alone, got floor=0; give it a weight")
+
+    @property
+    def pool(self) -> str | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Max where excess is weighed behind pools: an average mixes the events of several neurons."""
+        return "max" if self.weight == "fan-out" else None
 
     def definition(self, wanted: Definition, timesteps: int | None) -> Definition:
         steps = timesteps or TIMESTEPS

@@ -64,7 +64,19 @@ def _checked(record: Any, where: str) -> Record:
     )
     if not energies or not priced:
         raise BadInput(f"{where}: expected energy_pj as {{hardware: {{value, low, high}}}}, got {energies!r}")
-    return record
+    return _without_repeated_strength(record)
+
+
+def _without_repeated_strength(record: Record) -> Record:
+    """Older records of penalties added up name their one strength once more for each of them."""
+    options = record.get("options")
+    if record.get("strength") is None or not isinstance(options, dict) or "+" not in str(record["method"]):
+        return record
+    owners = {key.partition(":")[0] for key in options if key.endswith(":ramp")}
+    repeated = {f"{owner}:strength" for owner in owners}
+    if not repeated <= options.keys():
+        return record
+    return record | {"options": {key: value for key, value in options.items() if key not in repeated}}
 
 
 def _is_number(value: Any) -> bool:

@@ -54,7 +54,7 @@ def penalty_table(records: Sequence[Record], part: str) -> str:
         columns, notes = matched_columns(records, float(number or 1))
     else:
         raise BadInput(f"expected a table named matched, matched-0.5, layers or sweep, got {part!r}")
-    shared = [f"{key.rpartition(':')[2]}={value}" for key, value in shared_options(records).items()]
+    shared = [f"{_short(key)}={value}" for key, value in shared_options(records).items()]
     notes += [f"In all rows that have it: {', '.join(dict.fromkeys(shared))}."] if shared else []
     return _markdown(columns, [*notes, _facts(records)])
 
@@ -157,3 +157,8 @@ def _escaped(text: str) -> str:
     if text.endswith(PARETO_MARK) or text.startswith("* "):
         text = text.replace("*", "\\*")
     return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("\n", " ")
+
+
+def _short(key: str) -> str:
+    """An option without the method that it is for, which a strength of one part keeps."""
+    return key if key.endswith(":strength") else key.rpartition(":")[2]

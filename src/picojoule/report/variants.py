@@ -131,7 +131,7 @@ def _options(run: Record) -> dict[str, str]:
     """The options but for the strength, where the record has one for all."""
     options = run.get("options") or {}
     swept = run.get("strength") is not None
-    return {key: str(value) for key, value in options.items() if not (swept and _bare(key) == "strength")}
+    return {key: str(value) for key, value in options.items() if not (swept and key == "strength")}
 
 
 def _traits(run: Record, runs: Sequence[Record]) -> dict[str, str]:

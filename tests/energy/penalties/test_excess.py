@@ -1,5 +1,6 @@
 """Spikes after the first: the value, the three gates, budgets, and weights by fan-out."""
 
+import copy
 from itertools import product
 from typing import Any
 
@@ -14,6 +15,7 @@ from picojoule.energy.penalties import GATES, dense_accumulates, first_spike_pen
 from picojoule.energy.penalties.excess import excess
 from picojoule.errors import BadInput
 from picojoule.graph import observe
+from picojoule.networks import Definition, build
 from picojoule.neurons import LIF
 
 GIVEN = ("0101", "0000", "1111", "0100")
@@ -85,11 +87,19 @@ def test_relu_count_is_the_gradient_of_the_value(events: Tensor, budget: int):
 
 
 @given(_numbers(), st.integers(1, 4))
-def test_strict_spares_first_events_and_neurons_within_their_budget(events: Tensor, budget: int):
-    before, total = events.detach().cumsum(0) - events.detach(), events.detach().sum(0)
+def test_strict_presses_on_the_excess_alone(events: Tensor, budget: int):
+    """Neither on neurons within their budget nor on first events; of several in one step on the share beyond."""
+    so_far, total = events.detach().cumsum(0), events.detach().sum(0)
     strict, after = (_gradient(events, budget, gate) for gate in ("strict", "after-first"))
-    assert not strict[:, total <= budget].any() and not strict[before < budget].any()
+    assert not strict[:, total <= budget].any() and not strict[(so_far <= budget) & (events > 0)].any()
     assert torch.equal(strict, after * (total > budget))
+    torch.testing.assert_close((strict * events).sum(0), (total - budget).relu())
+
+
+def test_three_of_four_events_at_once_are_excess():
+    events = torch.tensor([4.0, 0.0, 2.0]).view(3, 1, 1).double().requires_grad_()
+    assert _gradient(events, 1, "strict").flatten().tolist() == [0.75, 1.0, 1.0]
+    assert _gradient(events, 5, "after-first").flatten().tolist() == [0.0, 0.0, 0.5]
 
 
 @given(_numbers())
@@ -131,6 +141,19 @@ def test_weighted_by_fan_out(gate: str):
     assert penalty.item() == pytest.approx(expected) and min(reached) > 0
     weighted = first_spike_penalty(activity, gate=gate, weight="fan-out", strengths={"4": 0, "7": 2})
     assert weighted.item() == pytest.approx(2 * reached[1] / 4 / dense_accumulates(activity))
+
+
+@pytest.mark.parametrize(
+    "pool, neuron", [("avg", LIF(0.5, 0.2)), ("max", LIF(0.5, 0.2, v_reset=None, max_events=3))], ids=["pool", "neuron"]
+)
+def test_fan_out_needs_events_of_single_neurons(pool: str, neuron: LIF):
+    """A window of four neurons that fired once each is no excess; layers of neurons are told apart anywhere."""
+    definition = Definition("small-cnn", (1, 8, 8), 10, 6, pool)
+    network, x = build(definition, lambda: copy.deepcopy(neuron)), torch.rand(4, 1, 8, 8)
+    activity = observe(network, x)(x)[1]
+    assert first_spike_penalty(activity).item() > 0
+    with pytest.raises(BadInput, match="conv2: expected at most one event at a time from one neuron"):
+        first_spike_penalty(activity, weight="fan-out")
 
 
 def test_more_steps_than_half_precision_counts():

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from picojoule.energy.penalties.parts import Strengths, batch_mean, factors, penalised_populations, sent_by
-from picojoule.errors import BadInput, check_choice
+from picojoule.errors import BadInput, check_choice, check_number
 from picojoule.graph import Activity
 
 
@@ -14,8 +14,9 @@ def activity_floor(activity: Activity, least: float = 0.1) -> Tensor:
     n is the neuron's mean number of events over the batch, `least` in events per sample. 0 if every neuron reaches
     it, 1 if all are silent. Its gradient passes where a silent neuron lies within the surrogate's support.
 
-    Source: our choice, of the shape of stork's lower bounds, see docs/methods/first-spike.md.
+    Source: our choice, of the shape of stork's lower bounds, see docs/methods/penalty-baselines.md.
     """
+    check_number("the floor", least)
     if not 0 < least < float("inf"):
         raise BadInput(f"expected a floor above 0 events per sample, got {least}")
     populations = penalised_populations(activity).values()
@@ -45,6 +46,8 @@ def rate_bounds(
     if lower is None and upper is None:
         raise BadInput("expected a lower or an upper bound in events per sample, got neither")
     given = [bound for bound in (lower, upper) if bound is not None]
+    for bound in given:
+        check_number("a bound", bound)
     if given != sorted(given) or not all(0 <= bound < float("inf") for bound in given):
         raise BadInput(f"expected 0 <= lower <= upper, got lower={lower} and upper={upper}")
     check_choice("power", power, (1, 2))

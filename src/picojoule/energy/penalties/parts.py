@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from picojoule.errors import BadInput, unknown_name
+from picojoule.errors import BadInput, check_number, unknown_name
 from picojoule.graph import Activity
 from picojoule.graph.records import NeuronRecord, Operand, SynapseRecord
 from picojoule.graph.shapes import BatchAxis
@@ -18,6 +18,7 @@ Strengths = Mapping[str, float]
 
 def penalised_synapses(activity: Activity) -> list[SynapseRecord]:
     """The records of synapses that hidden events enter. Raises BadInput if there are none."""
+    _check_activity(activity)
     records = activity.penalisable()
     if not records:
         raise BadInput("nothing to penalise: no trained neuron's events enter a synapse of this model")
@@ -26,6 +27,7 @@ def penalised_synapses(activity: Activity) -> list[SynapseRecord]:
 
 def penalised_populations(activity: Activity) -> dict[str, list[NeuronRecord]]:
     """The hidden populations, each with the records of its calls. Raises BadInput if there are none."""
+    _check_activity(activity)
     found = {name: records for name, records in _populations(activity).items() if any(n.hidden for n in records)}
     if not found:
         raise BadInput("nothing to penalise: no spiking neurons of this model send events into a synapse")
@@ -129,9 +131,12 @@ def train_of(records: list[NeuronRecord]) -> Tensor:
 def factors(names: Iterable[str], strengths: Strengths | None) -> list[float]:
     """The factor of each layer. Raises BadInput for a strength of a layer that is not there, or below 0."""
     names = list(names)
+    if not isinstance(strengths, Mapping | None):
+        raise BadInput(f"expected strengths by layer name, such as {{{names[0]!r}: 0.5}}, got {strengths!r}")
     for name, factor in (strengths or {}).items():
         if name not in names:
-            raise unknown_name("penalised layer", name, names)
+            raise unknown_name("penalised layer", str(name), names)
+        check_number(f"the strength of layer {name}", factor)
         if not 0 <= factor < float("inf"):
             raise BadInput(f"expected a strength of at least 0 for layer {name}, got {factor}")
     return [(strengths or {}).get(name, 1.0) for name in names]
@@ -149,6 +154,14 @@ def batch_mean(x: Tensor) -> Tensor:
     dist.all_reduce(total)
     whole = (total[:-1] / total[-1]).reshape(own.shape).to(own.dtype)
     return own + (whole - own).detach()
+
+
+def _check_activity(activity: object) -> None:
+    if not isinstance(activity, Activity):
+        raise BadInput(
+            f"expected the activity of pj.observe or pj.meter, got {type(activity).__name__}; pass what they return "
+            "beside the output"
+        )
 
 
 def _populations(activity: Activity) -> dict[str, list[NeuronRecord]]:

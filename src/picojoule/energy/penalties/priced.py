@@ -174,10 +174,10 @@ def _differentiable(terms: list[_Term], prices: _Prices) -> tuple[Tensor, float]
     """The energy that has a gradient, and its dense value."""
     found = [(t.live, t.pj, t.dense_pj) for t in terms if t.live is not None]
     if not found:
+        fixed = ", ".join(part.what for part in _fixed(terms, prices))
         raise BadInput(
-            f"nothing that {prices.chip.name} prices on this model has a gradient "
-            f"({', '.join(part.what for part in _fixed(terms, prices))}); choose a list that prices accumulates or "
-            "events, and a model with trained neurons"
+            f"nothing that {prices.chip.name} prices on this model has a gradient{f' ({fixed})' if fixed else ''}; "
+            "choose a list that prices accumulates or events, and a model with trained neurons"
         )
     live, exact, dense = zip(*found, strict=True)
     total = torch.stack(live).sum()
