@@ -20,7 +20,7 @@ from picojoule.exchange import save
 from picojoule.experiment import measured as measuring
 from picojoule.experiment.power import Measured
 from picojoule.networks import Definition, build
-from picojoule.neurons import LIF
+from picojoule.neurons import LIF, Diffused
 from picojoule.report import read_records
 
 OWN = '''
@@ -284,6 +284,16 @@ def test_a_density_moves_the_sparse_baseline(measure):
     assert (
         measure("own.py:make", "--ann-density", "1")["baselines"]["sparse-ann"]["macs"] > percent["sparse-ann"]["macs"]
     )
+
+
+def test_presentations_are_asked_for_or_those_of_the_model(measure, files):
+    own = [measure("own.py:make", "--samples", "20", *more) for more in ((), ("--presentations", "3"))]
+    assert [r["presentations"] for r in own] == [1, 3]
+    assert own[1]["baselines"]["dense-ann"]["macs"] == 3 * own[0]["baselines"]["dense-ann"]["macs"]
+    sequences = Definition("lmu-5x4", (1,), 10, timesteps=64, encoder="none", readout="last-step")
+    save(build(sequences, lambda: Diffused("identity", 4.0)), files / "lmu.safetensors")
+    found = measure("lmu.safetensors", "--data", "digits-sequence", "--samples", "20")
+    assert found["presentations"] == 64 and found["layers"][-1]["name"] == "fc1"
 
 
 def test_price_lists_by_path_and_all_of_them(measure, files):

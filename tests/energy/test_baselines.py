@@ -6,15 +6,19 @@ import pytest
 import torch
 from torch import nn
 
+import picojoule as pj
+from picojoule.data import Dataset, Split
 from picojoule.energy import QUANTITIES, OpCounts, count, hardware, hardware_names
 from picojoule.energy.baselines import baselines, dense_ann, int8_prices, matched_bits, sparse_ann
 from picojoule.energy.count import NeuronCounts
 from picojoule.energy.crossover import crossover, firing_rate, with_events_scaled, yan_crossover, yan_rule
 from picojoule.energy.health import Health, health_of
 from picojoule.errors import BadInput
+from picojoule.experiment.evaluate import evaluate
 from picojoule.graph import observe
 from picojoule.layers import AddTime, MeanReadout, Repeat
-from picojoule.neurons import LIF
+from picojoule.networks import Definition, build
+from picojoule.neurons import LIF, Diffused
 
 FP32 = "horowitz-45nm-fp32"
 MAC, AC, MAC8 = 4.6, 0.9, 0.23  # Horowitz 2014
@@ -247,6 +251,34 @@ def test_presentations():
     assert "2 times" in found[1]["dense-ann"].note
     dense = dense_ann(_counts(), 2)
     assert dense.timesteps == 2 and dense.neurons["ReLU"].events == 20 * 3 * 2
+
+
+def test_bits_and_density_of_an_ann_that_sees_several_steps():
+    """60 of the second layer's 400 products meet an event; 1, 2 and 4 presentations have 4, 2 steps and 1 each."""
+    found = [baselines(_counts(), FP32, presentations=n, step_bits=6) for n in (1, 2, 4)]
+    assert [f["bit-matched-ann"].title for f in found] == [f"bit-matched {n}-bit ANN" for n in (3, 2, 6)]
+    assert [f["sparse-ann"].macs for f in found[1:]] == [pytest.approx(120 + 60)] * 2
+    assert "share of products with an event" in found[1]["sparse-ann"].note
+
+
+@pytest.mark.parametrize("name", ["lmu-6x4", "lstm-5", "gru-5"])
+def test_an_ann_of_a_recurrent_network_sees_every_step(name):
+    """The same graph without quantisers makes exactly the multiplications of the dense baseline."""
+    definition = Definition(name, (2,), 3, timesteps=9, encoder="none", readout="last-step")
+    torch.manual_seed(0)
+    hybrid, x = build(definition, lambda: Diffused("identity", 3.0)), torch.rand(4, 9, 2)
+    ann = pj.measure(build(definition, nn.ReLU), [x])
+    found = pj.measure(hybrid, [x])
+    macs = float(ann.counts.total("dense_macs"))
+    assert found.presentations == 9 and found.baselines["dense-ann"].macs == macs
+    assert ann.baselines["dense-ann"].macs == macs
+    bits = math.ceil(found.to_dict()["bits"]["activity_bits"])
+    assert found.baselines["bit-matched-ann"].title == f"bit-matched {bits}-bit ANN" and bits > 1
+    split = Split((x * 255).byte(), torch.zeros(4, dtype=torch.int64))
+    data = Dataset("made-up", split, split, split, 3, 255, "All.", "", "", "")
+    recorded = evaluate(observe(hybrid, x), split, data, torch.device("cpu"), [FP32])
+    assert recorded.baselines["dense-ann"].macs == macs
+    assert pj.measure(hybrid, [x], presentations=1).baselines["dense-ann"].macs < macs
 
 
 @pytest.mark.parametrize("name", hardware_names())

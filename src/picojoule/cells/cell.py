@@ -43,6 +43,8 @@ class Cell(Stateful):
 
     emits: Kind | tuple[Kind, ...] = Events(most=1)
     """The kind of the output, or of each tensor of a tuple."""
+    analog_by_step = False
+    """Whether the time steps are those of the data, which an ANN, too, has to see one by one."""
 
     def synapses(self) -> tuple[Synapse, ...]:
         """The weight layers inside."""

@@ -32,6 +32,7 @@ class _Gated(Cell):
     """What both share: the products with weights, `input` of all steps at once and `recurrent` step by step."""
 
     gates: int
+    analog_by_step = True
 
     def __init__(self, in_features: int, hidden: int, spike_h: Diffused | None = None):
         super().__init__()

@@ -39,6 +39,7 @@ class LegendreMemory(Cell):
     """
 
     emits: Kind = Values()
+    analog_by_step = True
 
     def __init__(
         self,

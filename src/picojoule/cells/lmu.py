@@ -67,6 +67,8 @@ class LMU(Cell):
     Voelker, Rasmussen, Eliasmith 2020, arXiv 2002.03553 (which signals are quantised is our choice).
     """
 
+    analog_by_step = True
+
     def __init__(
         self,
         features: int,

@@ -29,6 +29,7 @@ def measure(
     hardware: str = HARDWARE,
     convention: str | None = None,
     ann_density: str | None = None,
+    presentations: int | None = None,
     timesteps: int | None = None,
     strict: bool = False,
     skip_zero_weights: bool = False,
@@ -52,6 +53,8 @@ def measure(
         hardware: Comma list of price lists, by name or as paths of .toml files, or all; the first prices baselines.
         convention: Show what other tools would report: a comma list such as neurobench,syops, or all.
         ann_density: Share of non-zero activations of the sparse ANN to compare with, such as 40%.
+        presentations: How often the ANNs to compare with see a sample: once unless given, or at every step where a
+            saved model has cells LMU, LSTM or GRU.
         timesteps: Run a saved model for another number of time steps.
         strict: Fail if anything cannot be counted.
         skip_zero_weights: Do not count synapses whose weight is zero.
@@ -67,6 +70,8 @@ def measure(
     checked_seed(seed)
     if format not in FORMATS:
         raise unknown_name("format", format, list(FORMATS))
+    if presentations is not None and presentations < 1:
+        raise BadInput(f"expected --presentations of at least 1, got {presentations}")
     if json and format != "text":
         raise BadInput("give --json or --format, not both")
     density = None if ann_density is None else parse_share(ann_density)
@@ -78,7 +83,7 @@ def measure(
     names, conventions = _price_lists(hardware), _conventions(convention)
     dataset = limited(load(data, data_dir), test=samples)
     opened, notes, declared = _open(model, weights, timesteps, dataset)
-    asked = Asked(conventions, density, skip_zero_weights, strict, neurobench, power, progress=not json)
+    asked = Asked(conventions, density, presentations, skip_zero_weights, strict, neurobench, power, progress=not json)
     record = measured(opened, notes, dataset, names, device, seed, model, asked, declared)
     if out is not None:
         from picojoule.report import write_measurement

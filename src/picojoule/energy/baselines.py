@@ -55,12 +55,15 @@ def baselines(
     ann_density: float | None = None,
     health: Sequence[Health] = (),
     presentations: int = 1,
+    step_bits: int = 1,
 ) -> dict[str, Baseline]:
     """Price the ANNs that have the synapses of `counts`: dense, sparse, int8, and bit-matched to the time steps.
 
     An ANN sees each sample `presentations` times: once unless said otherwise, and never more often than the model
-    itself. `ann_density` is the share of non-zero activations of the sparse ANN; without it the proxy is the share of
-    neurons that fired at least once per sample, from `health`; without that, at most the events per input and sample.
+    itself. `step_bits` is what stores the events that a neuron sends in one step. `ann_density` is the share of
+    non-zero activations of the sparse ANN; without it the proxy is the share of neurons that fired at least once per
+    sample, from `health`; without that, at most the events per input and sample; with more presentations, the share of
+    each layer's products with an event, per presentation.
     Left out are `dense-ann` and `sparse-ann` where the list has no price for a MAC, and `bit-matched-ann` for a model
     without events. Raises BadInput for a density outside (0, 1] and fewer than one presentation.
     """
@@ -79,14 +82,15 @@ def baselines(
     if not own.unpriced(dense):
         note = f"every synapse one multiply-accumulate, presented {once}"
         found["dense-ann"] = priced("dense ANN", dense, own, own.energy_pj(dense), note)
-        density, origin = _density(counts, ann_density, health)
+        density, origin = _density(counts, ann_density, health, presentations)
         sparse = sparse_ann(counts, density, presentations)
         found["sparse-ann"] = priced("sparse ANN", sparse, own, own.energy_pj(sparse), "zeros skipped", origin)
     beside = "" if int8.name in (own.name, _int8_twin(own.name)) else f", not {own.name}: compare with care"
     by = f"priced with {int8.name}{beside}"
     found["int8-ann"] = priced("int8 ANN", dense, int8, int8.energy_pj(dense), "8-bit weights and activations", by)
     if has_events(counts):
-        bits = matched_bits(counts.model_steps)
+        steps = -(-counts.model_steps // presentations)
+        bits = matched_bits(steps) if steps > 1 else step_bits
         title, note = f"bit-matched {bits}-bit ANN", f"{bits}-bit activations where the model has events, 8-bit weights"
         energy = _bit_matched_energy(counts, dense, int8, bits)
         found["bit-matched-ann"] = priced(title, dense, int8, energy, note, by)
@@ -181,12 +185,18 @@ def _even(total: Tensor, steps: Tensor) -> Tensor:
     return (total / number).repeat(number)
 
 
-def _density(counts: OpCounts, given: float | None, health: Sequence[Health]) -> tuple[float | Tensor, str]:
+def _density(
+    counts: OpCounts, given: float | None, health: Sequence[Health], presentations: int
+) -> tuple[float | Tensor, str]:
     """The sparse ANN's share of non-zero activations behind spikes, and where it comes from."""
     if not has_events(counts):
         return 1.0, "the model's own zeros"
     if given is not None:
         return given, f"density {given:.3g} as given"
+    if presentations > 1:
+        products = _event_synapses(counts) * _presented(counts, presentations)
+        met = (counts.per_layer("graded_events") / products.clamp(min=1)).clamp(max=1)
+        return met, "density by proxy the share of products with an event, at most 1"
     fired = fired_share(tuple(health))
     if fired is not None:
         return fired, f"density {fired:.3g}, by proxy the share of neurons that fired at least once per sample"

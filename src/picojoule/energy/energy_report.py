@@ -1,5 +1,6 @@
 """What one measurement found, and its forms: text, plain data."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -54,7 +55,8 @@ class EnergyReport:
         if not self.prices:
             return {}
         stated = {"ann_density": self.ann_density, "presentations": self.presentations}
-        return baselines(self.counts, self.prices[0], health=self.health, **stated)
+        step_bits = max(1, math.ceil(bits_dict(self.bits)["activity_bits"])) if self.bits else 1
+        return baselines(self.counts, self.prices[0], health=self.health, step_bits=step_bits, **stated)
 
     @cached_property
     def crossover(self) -> dict[str, Crossover]:
@@ -88,6 +90,7 @@ class EnergyReport:
             "neuron_updates": c.updates_per_sample(),
             "timesteps": c.timesteps,
             "samples": c.samples,
+            "presentations": self.presentations,
             "energy_pj": {name: energy._asdict() for name, energy in self.energy_pj.items()},
             "energy_parts_pj": {h.name: _parts(h, c) for h in self.prices},
             "unpriced": {h.name: list(h.unpriced(c)) for h in self.prices if h.unpriced(c)},

@@ -14,6 +14,7 @@ from picojoule.energy import price
 from picojoule.energy.baselines import check_settings
 from picojoule.energy.conventions import Conventions
 from picojoule.energy.energy_report import EnergyReport
+from picojoule.energy.presentations import presentations_of
 from picojoule.energy.tally import Tally
 from picojoule.errors import BadInput, UncountedLayer
 from picojoule.graph.shapes import evaluating
@@ -37,7 +38,7 @@ def measure(
     scores: Callable[[Any], Tensor] | None = None,
     conventions: str | Iterable[str] = (),
     ann_density: float | None = None,
-    presentations: int = 1,
+    presentations: int | None = None,
     skip_zero_weights: bool = False,
 ) -> EnergyReport:
     """Run any torch model once over `batches` of x or (x, y) in evaluation mode; report operations and energy.
@@ -49,15 +50,16 @@ def measure(
     `run(model, x)` is how the model is called, if not as `model(x)`: as often as there are time steps, for a model
     of one step, called with the batch in front. `scores` makes scores `[B, classes]` of what that returns; they are
     needed for the accuracy alone. `conventions` are tools whose numbers are to be shown beside. `ann_density` is the
-    share of non-zero activations of the sparse ANN baseline, `presentations` how often the ANN baselines see a sample
-    (as often as there are steps, for sequences that an ANN has to see step by step, too). Zero weights are synapses
-    unless `skip_zero_weights`.
+    share of non-zero activations of the sparse ANN baseline, `presentations` how often the ANN baselines see a sample:
+    as often as there are steps, for sequences that an ANN has to see step by step, too. Unless given it is so for
+    models with cells LMU, LSTM or GRU of picojoule, and once for others. Zero weights are synapses unless
+    `skip_zero_weights`.
 
     The model is left as it was. State that modules keep inside is put back after every batch to what it was before
     the first, so that every batch starts from the same state. Raises BadInput for what cannot be measured.
     """
     lists, conventions = prices(hardware), [conventions] if isinstance(conventions, str) else list(conventions)
-    check_settings(ann_density, presentations)
+    check_settings(ann_density, 1 if presentations is None else presentations)
     if conventions and skip_zero_weights:
         raise BadInput("expected conventions or skip_zero_weights, got both; the other tools count every weight")
     if not isinstance(model, nn.Module):
@@ -92,7 +94,8 @@ def measure(
             if strict and found.uncounted:
                 raise UncountedLayer(f"cannot count every operation of {type(model).__name__}: {found.uncounted[0]}")
         report = seen.tally.report(found.sites, found.uncounted, lists)
-        report = replace(report, ann_density=ann_density, presentations=presentations)
+        seen_by_ann = presentations_of(model, report.counts) if presentations is None else presentations
+        report = replace(report, ann_density=ann_density, presentations=seen_by_ann)
         return report if tools is None else replace(report, conventions=tools.results(report.counts))
 
 

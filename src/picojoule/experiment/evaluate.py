@@ -1,12 +1,14 @@
 """Evaluate: one pass over a split, in float32, that yields accuracy, counts, energy and neuron health."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from picojoule.data import Dataset, Split, intensities
 from picojoule.energy import EnergyReport
+from picojoule.energy.presentations import presentations_of
 from picojoule.energy.tally import Tally
 from picojoule.experiment.distributed import reduce_tally, share_of
 from picojoule.graph import Observed
@@ -32,7 +34,8 @@ def evaluate(
             output, activity = observed(x)
             tally.add(activity, output, y)
     reduce_tally(tally)
-    return tally.report(observed.sites, observed.uncounted, hardware)
+    report = tally.report(observed.sites, observed.uncounted, hardware)
+    return replace(report, presentations=presentations_of(observed, report.counts))
 
 
 def evaluation_batch(model: nn.Module) -> int:

@@ -29,6 +29,7 @@ class Asked(NamedTuple):
 
     conventions: tuple[str, ...] = ()
     ann_density: float | None = None
+    presentations: int | None = None
     skip_zero_weights: bool = False
     strict: bool = False
     neurobench: bool = False
@@ -71,6 +72,7 @@ def measured(
             scores=scores,
             conventions=conventions,
             ann_density=asked.ann_density,
+            presentations=asked.presentations,
             skip_zero_weights=asked.skip_zero_weights,
         )
     found = {
