@@ -1,5 +1,7 @@
 """Post-training use of the diffused quantiser."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -25,6 +27,15 @@ class Residual(nn.Module):
         x = torch.relu(self.norm(self.conv(x)))
         x = torch.tanh(self.again(x) + x)
         return self.head(torch.nn.functional.max_pool2d(x, 2).flatten(1)).softmax(1)
+
+
+TEXT: Any = "4"
+HALF: Any = 2.5
+
+
+def _between(activation: nn.Module) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 5), activation, nn.Linear(5, 5), nn.ReLU(), nn.Linear(5, 2))
 
 
 def _ann(network: str = "small-cnn", pool: str = "max") -> pj.Network:
@@ -119,12 +130,25 @@ def test_recurrent_networks_quantise_their_signals(name, signals, tmp_path):
     assert {layer["name"]: layer["acs"] for layer in report.to_dict()["layers"]} == pytest.approx(acs)
 
 
+@pytest.mark.parametrize("activation", [nn.PReLU(), nn.CELU(), nn.SELU(), nn.Softsign(), nn.Hardshrink(), nn.Mish()])
+def test_every_elementwise_activation_becomes_neurons(activation):
+    model, x = _between(activation), torch.rand(4, 3)
+    made = pj.quantise(model, 1e4, example=x)
+    assert sum(isinstance(m, Diffused) for m in made.modules()) == 2
+    torch.testing.assert_close(made(x), model(x), rtol=0, atol=1e-3)
+
+
 @pytest.mark.parametrize(
     "make, message",
     [
         (lambda: pj.quantise(_sequence_ann("lmu-6x8"), timesteps=2), "timesteps=1, since a recurrent network has"),
         (lambda: pj.quantise(_sequence_ann("lmu-6x8"), signals="hx"), "one or more of the letters h, u and m"),
-        (lambda: pj.quantise(_sequence_ann("gru-6"), signals="um"), "signals with h, which LSTM and GRU have alone"),
+        (lambda: pj.quantise(_sequence_ann("gru-6"), signals="um"), "expected signals h for this network, whose cells"),
+        (lambda: pj.quantise(_ann(), TEXT), "finite fineness above 0, .* got '4'"),
+        (lambda: pj.quantise(_ann(), timesteps=HALF), "timesteps of at least 1, a whole number, got 2.5"),
+        (lambda: Diffused("relu", TEXT), "finite fineness above 0, .* got '4'"),
+        (lambda: pj.quantise(_between(nn.PReLU(5)), example=torch.rand(2, 3)), r"cannot quantise 1 \(PReLU\)"),
+        (lambda: pj.quantise(_between(nn.Softmax(1)), example=torch.rand(2, 3)), r"cannot quantise 1 \(Softmax\)"),
         (lambda: pj.quantise(pj.quantise(_sequence_ann("gru-6"))), "got one with spike_h in GRU"),
         (lambda: pj.quantise(_ann(), 0.0), "finite fineness above 0"),
         (lambda: pj.quantise(_ann(), float("nan")), "finite fineness above 0"),

@@ -47,6 +47,29 @@ def test_mnist_as_sequences(name):
 def test_own_sequences():
     split = data.split_from_sequences([np.zeros((7, 2), np.uint8)] * 3, np.arange(3))
     assert split.images.shape == (3, 7, 2) and split.labels.tolist() == [0, 1, 2]
+    wide = data.split_from_sequences([np.full((4, 1), 255), np.zeros((4, 1), np.int64)], [1, 0])
+    assert wide.images[:, 0, 0].tolist() == [255, 0] and wide.labels.tolist() == [1, 0]
+
+
+ONES = np.ones((4, 1), np.uint8)
+BAD = {
+    "shares": ([ONES * 0.5], [0], "whole numbers from 0 to 255, got float64 from 0.5 to 0.5; give intensities"),
+    "not a number": ([ONES * np.nan], [0], "whole numbers from 0 to 255, got float64 from nan to nan"),
+    "large": ([ONES.astype(int) * 300], [0], "whole numbers from 0 to 255, got int64 from 300 to 300"),
+    "one axis": ([ONES[:, 0]], [0], r"expected sequences \[T, F\], got one of shape \(4,\); give a single feature"),
+    "no steps": ([ONES[:0]], [0], r"expected sequences \[T, F\], got one of shape \(0, 1\)"),
+    "none": ([], [], "at least one sequence"),
+    "too few labels": ([ONES, ONES], [0], r"a class from 0 for each of the 2 sequences, got \[0\] as labels"),
+    "shares as labels": ([ONES], [0.5], r"a class from 0 for each of the 1 sequences, got \[0.5\] as labels"),
+    "negative labels": ([ONES], [-1], r"a class from 0 for each of the 1 sequences, got \[-1\] as labels"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_a_split_would_not_keep_is_refused(name):
+    sequences, labels, says = BAD[name]
+    with pytest.raises(BadInput, match=says):
+        data.split_from_sequences(sequences, labels)
 
 
 def test_sequences_of_unequal_length():

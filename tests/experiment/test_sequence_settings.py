@@ -43,6 +43,10 @@ BAD = {
         dict(network="mlp"),
         "ann takes images and digits-sequence holds sequences; choose",
     ),
+    "conversion": (
+        dict(method="ecc", network="lmu-5x4"),
+        "ecc takes images and digits-sequence holds sequences; choose the method ann or hybrid",
+    ),
     "int8": (dict(method="ann-int8", network="gru"), "ann-int8 takes networks without recurrence, got gru"),
 }
 

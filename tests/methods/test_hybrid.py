@@ -97,6 +97,7 @@ def test_penalties_add_up_with_it(name):
         ("hybrid", {"schedule": "none", "gradient": "rate"}, "a schedule that trains for gradient rate"),
         ("bits-penalty+hybrid", {"schedule": "none"}, "expected hybrid to be trained"),
         ("hybrid+bits-penalty", {}, "in front of hybrid, such as"),
+        ("hybrid", {"fineness": "32"}, "start_fineness of at least the fineness 32 .* got 16;"),
         ("hybrid", {"signals": "hh"}, "one or more of the letters h, u and m"),
         ("bits-penalty+hybrid", {"budget": "-1"}, "budget of at least 0 significant bits"),
         ("plain+hybrid", {}, "in front of hybrid, such as"),
@@ -204,6 +205,17 @@ def test_post_training_of_a_recurrent_network(name):
 def test_an_activation_is_not_for_recurrent_networks():
     with pytest.raises(BadInput, match="expected no activation for gru-6, which has its own"):
         Hybrid(activation="tanh").definition(_sequences("gru-6"), 20)
+
+
+@pytest.mark.parametrize("signals", ["u", "hu"])
+def test_gated_cells_have_h_alone(signals):
+    with pytest.raises(BadInput, match=f"expected signals h for gru-6, whose cells have h alone, got '{signals}'"):
+        Hybrid(signals=signals).definition(_sequences("gru-6"), 20)
+
+
+def test_a_schedule_that_rises_is_linear_or_fixed():
+    for schedule in ("linear", "fixed"):
+        assert Hybrid(fineness=32.0, schedule=schedule).fineness == 32
 
 
 @pytest.mark.parametrize("penalty", [synaptic_penalty, bits_penalty])

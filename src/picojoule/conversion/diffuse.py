@@ -2,6 +2,7 @@
 
 import copy
 from itertools import count
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -13,13 +14,18 @@ from picojoule.conversion.time import over_time
 from picojoule.errors import BadInput
 from picojoule.graph.passes import recompiled
 from picojoule.graph.trace import module_of
+from picojoule.layers import QuantisedReLU
 from picojoule.networks import SIGNALS, Network
 from picojoule.networks.definition import check_signals
 from picojoule.neurons import Diffused, Stateful
-from picojoule.neurons.diffused import ACTIVATIONS
+from picojoule.neurons.diffused import ACTIVATIONS, check_fineness
 
 _RECURRENT = (LMU, LSTM, GRU)
-_ACTIVATIONS = (*(a for a in ACTIVATIONS.values() if a is not nn.Identity), nn.Hardsigmoid, nn.Hardswish, nn.Mish)
+_ACTIVATIONS = (
+    *(a for a in ACTIVATIONS.values() if a is not nn.Identity),
+    *(nn.Hardsigmoid, nn.Hardswish, nn.Mish, nn.CELU, nn.SELU, nn.Softsign, nn.LogSigmoid, nn.Threshold),
+    *(nn.Hardshrink, nn.Softshrink, nn.Tanhshrink),
+)
 
 
 def quantise(
@@ -45,10 +51,11 @@ def quantise(
     Of a Network with cells LMU, LSTM or GRU, which has time steps of its own, the `signals` of these cells alone become
     events: h, u, and the copy of m that is multiplied, of an LMU; h of the others.
 
-    Raises BadInput for a network with spikes already, or without an activation.
+    Raises BadInput for a network with spikes already, without an activation, or with one that is not elementwise.
     """
-    if timesteps < 1:
-        raise BadInput(f"expected timesteps of at least 1, got {timesteps}")
+    if not isinstance(timesteps, Integral) or timesteps < 1:
+        raise BadInput(f"expected timesteps of at least 1, a whole number, got {timesteps!r}")
+    check_fineness(fineness)
     settings: dict[str, Any] = {"rounding": rounding, "gradient": gradient, "random_start": random_start}
     settings["learn_fineness"] = learn_fineness
     if isinstance(model, Network) and any(isinstance(m, _RECURRENT) for m in model.modules()):
@@ -64,7 +71,7 @@ def quantise(
     if spiking:
         raise BadInput(f"expected an analog network to quantise, got one with {type(spiking[0]).__name__} in it")
     classes = model.classes if isinstance(model, Network) else _scores(graph, example).shape[-1]
-    nodes = [n for n in graph.graph.nodes if isinstance(module_of(graph, n), _ACTIVATIONS)]
+    nodes = [n for n in graph.graph.nodes if _is_elementwise(module_of(graph, n), str(n.target))]
     if not nodes:
         raise BadInput(f"expected a network with activations such as ReLU or tanh, got {type(model).__name__} without")
     for seed, node in enumerate(nodes):
@@ -75,7 +82,8 @@ def quantise(
 
 
 def _with_quantised_signals(model: Network, signals: str, fineness: float, settings: dict[str, Any]) -> Network:
-    check_signals(signals)
+    gated = not any(isinstance(m, LMU) for m in model.modules())
+    check_signals(signals, "this network" if gated else "")
     made = copy.deepcopy(model)
     like, seeds = next(made.parameters()), count()
     found = [
@@ -84,13 +92,23 @@ def _with_quantised_signals(model: Network, signals: str, fineness: float, setti
         for signal in SIGNALS
         if signal in signals and isinstance(cell, _RECURRENT) and hasattr(cell, f"spike_{signal}")
     ]
-    if not found:
-        raise BadInput(f"expected signals with h, which LSTM and GRU have alone, got {signals!r}")
     for cell, place in found:
         if getattr(cell, place) is not None:
             raise BadInput(f"expected an analog network to quantise, got one with {place} in {type(cell).__name__}")
         setattr(cell, place, Diffused("identity", fineness, seed=next(seeds), **settings).to(like.device))
     return made.eval()
+
+
+def _is_elementwise(layer: object, name: str) -> bool:
+    """Whether a layer is an activation that can be quantised. Raises BadInput for an activation that cannot."""
+    if isinstance(layer, _ACTIVATIONS) or isinstance(layer, nn.PReLU) and layer.num_parameters == 1:
+        return True
+    if isinstance(layer, QuantisedReLU) or type(layer).__module__ == nn.ReLU.__module__:
+        raise BadInput(
+            f"cannot quantise {name} ({type(layer).__name__}): expected elementwise activations such as ReLU, tanh, or "
+            "PReLU with one slope; train the network with one of them in its place"
+        )
+    return False
 
 
 def _example(model: Network) -> Tensor:

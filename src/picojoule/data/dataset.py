@@ -107,12 +107,19 @@ def hold_out_last(split: Split, count: int) -> tuple[Split, Split]:
     )
 
 
-def split_from_sequences(sequences: Sequence[np.ndarray], labels: np.ndarray) -> Split:
-    """A split from uint8 sequences `[T, F]` and labels `[N]`.
+def split_from_sequences(sequences: Sequence[np.ndarray], labels: Sequence[int] | np.ndarray) -> Split:
+    """A split from sequences `[T, F]` of whole numbers from 0 to 255, and labels `[N]` from 0.
 
-    Raises BadInput if they differ in length, or in the number of features.
+    Raises BadInput if they differ in length, or in the number of features, and for other numbers, which a split of
+    uint8 would not keep.
     """
-    lengths, widths = ({len(s) for s in sequences}, {s.shape[1] for s in sequences})
+    arrays, classes = [np.asarray(s) for s in sequences], np.asarray(labels)
+    if not arrays:
+        raise BadInput("expected at least one sequence [T, F], got none")
+    odd = next((a.shape for a in arrays if a.ndim != 2 or 0 in a.shape), None)
+    if odd is not None:
+        raise BadInput(f"expected sequences [T, F], got one of shape {odd}; give a single feature as [T, 1]")
+    lengths, widths = ({len(a) for a in arrays}, {a.shape[1] for a in arrays})
     if len(lengths) > 1:
         raise BadInput(
             f"expected sequences of one length, got {min(lengths)} to {max(lengths)} steps; there is no mask, so cut "
@@ -120,4 +127,13 @@ def split_from_sequences(sequences: Sequence[np.ndarray], labels: np.ndarray) ->
         )
     if len(widths) > 1:
         raise BadInput(f"expected sequences of as many features each, got {min(widths)} to {max(widths)}")
-    return split_from_arrays(np.stack(list(sequences)), labels)
+    whole = np.stack(arrays)
+    if not np.issubdtype(whole.dtype, np.integer) or whole.min() < 0 or whole.max() > 255:
+        raise BadInput(
+            f"expected sequences of whole numbers from 0 to 255, got {whole.dtype} from {whole.min()} to {whole.max()}"
+            "; give intensities in [0, 1] as (255 * x).round().astype('uint8'), and the data set the scale 255"
+        )
+    if classes.shape != (len(arrays),) or not np.issubdtype(classes.dtype, np.integer) or classes.min() < 0:
+        got = str(classes.tolist())[:60]
+        raise BadInput(f"expected a class from 0 for each of the {len(arrays)} sequences, got {got} as labels")
+    return split_from_arrays(whole, classes)

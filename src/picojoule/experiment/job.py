@@ -59,7 +59,9 @@ class Setting:
         wanted = replace(wanted, readout=readout)
         found = method.definition(wanted, data.timesteps or t.timesteps)
         if data.timesteps and found.encoder != recorded:
-            mend = "choose another method" if of.startswith("events") else "choose --network lmu, lstm or gru"
+            mend = "choose --network lmu, lstm or gru"
+            if wanted.recurrent or of.startswith("events"):
+                mend = f"choose {'the method ann or hybrid' if wanted.recurrent else 'another method'}"
             raise BadInput(f"{method.name} takes images and {data.name} holds {of}; {mend}")
         return found
 

@@ -59,6 +59,7 @@ def run_table(
         data = limited(data, train=training.limit_train)
     setting = Setting(data, training, common_pool(methods, training), out, device, quiet, deadline)
     for method in methods:  # what cannot be built fails before anything is written
+        setting.definition(method)
         if method.parent is None:
             method.phases(training.epochs or 1)
             _try(method, setting, seeds)

@@ -30,7 +30,8 @@ class Int8ANN(Method):
 
     def definition(self, wanted: Definition, timesteps: int | None) -> Definition:
         if wanted.recurrent:
-            raise BadInput(f"ann-int8 takes networks without recurrence, got {wanted.name}; choose ann or ann-sparse")
+            mend = "choose the method ann, ann-sparse or hybrid"
+            raise BadInput(f"ann-int8 takes networks without recurrence, got {wanted.name}; {mend}")
         return wanted.analog(timesteps)
 
     def finish(self, network: Network, calibration: Sequence[Tensor], definition: Definition) -> Network:

@@ -60,6 +60,11 @@ class Hybrid(Method):
                 f"expected hold from {HOLD} (checkpoints are selected in that last share of training) to below 1, got "
                 f"{self.hold}"
             )
+        if self.schedule == "geometric" and not self.learn_fineness and self.start_fineness < self.fineness:
+            raise BadInput(
+                f"expected start_fineness of at least the fineness {self.fineness:g} for the geometric schedule, which "
+                f"falls, got {self.start_fineness:g}; give a larger start_fineness or schedule fixed"
+            )
         check_choice("random_start", self.random_start, (0, 1))
         check_choice("learn_fineness", self.learn_fineness, (0, 1))
         check_signals(self.signals)
@@ -97,6 +102,8 @@ class Hybrid(Method):
         found = replace(super().definition(wanted, timesteps), signals=self.signals)
         if found.recurrent and self.activation != "relu":
             raise BadInput(f"expected no activation for {found.name}, which has its own, got {self.activation}")
+        if found.recurrent and not found.name.startswith("lmu"):
+            check_signals(self.signals, found.name)
         if found.recurrent or self.schedule != "none":
             return found
         return replace(found, encoder="constant-current", readout="mean")

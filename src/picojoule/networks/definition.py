@@ -174,8 +174,13 @@ def mixer_shape(name: str) -> tuple[str, int, tuple[int, ...]]:
     return cell, int(width), depths
 
 
-def check_signals(signals: str) -> None:
-    """Raise BadInput unless `signals` names one or more of h, u and m, each once."""
+def check_signals(signals: str, gated: str = "") -> None:
+    """Raise BadInput unless `signals` names one or more of h, u and m, each once.
+
+    `gated` names a network of LSTM or GRU cells, which have h alone: all of SIGNALS stand for it, too.
+    """
+    if gated and signals not in ("h", SIGNALS):
+        raise BadInput(f"expected signals h for {gated}, whose cells have h alone, got {signals!r}")
     if not signals or not set(signals) <= set(SIGNALS) or len(set(signals)) < len(signals):
         raise BadInput(f"expected signals as one or more of the letters h, u and m, such as hum, got {signals!r}")
 

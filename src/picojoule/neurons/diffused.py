@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from numbers import Real
 from typing import Any, NamedTuple
 
 import torch
@@ -139,9 +140,9 @@ class Diffused(Neuron):
 
 def check_fineness(fineness: float) -> None:
     """Raise BadInput unless a fineness is a finite number above 0."""
-    if not 0 < fineness < math.inf:
+    if not isinstance(fineness, Real) or not 0 < fineness < math.inf:
         raise BadInput(
-            f"expected a finite fineness above 0, the events per step and unit of activation, got {fineness}; larger "
+            f"expected a finite fineness above 0, the events per step and unit of activation, got {fineness!r}; larger "
             "is finer"
         )
 
