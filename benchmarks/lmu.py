@@ -90,8 +90,9 @@ def last_state() -> dict[str, Run]:
 
 def states(batch: int) -> dict[str, Run]:
     u, held = torch.rand(STEPS, batch, 1), LegendreMemory(ORDER, STEPS)
-    m, (ad, bd) = torch.zeros(batch, 1, ORDER), held.matrices()
-    powers = {k: held.powers(k) for k in CHUNKS}
+    m, matrices = torch.zeros(batch, 1, ORDER), held.matrices()
+    ad, bd = matrices
+    powers = {k: held.powers(k, matrices) for k in CHUNKS}
     runs: dict[str, Run] = {"loop": lambda: memory.by_loop(u, m, ad, bd), "fft": lambda: memory.by_fft(u, ad, bd)}
     return runs | {f"scan of {k}": lambda k=k: memory.by_scan(u, m, powers[k], bd) for k in CHUNKS}
 

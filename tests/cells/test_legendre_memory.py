@@ -1,3 +1,6 @@
+import re
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -7,7 +10,7 @@ from picojoule.cells import LegendreMemory, feed_forward_lmu
 from picojoule.energy import QUANTITIES, count
 from picojoule.errors import BadInput
 from picojoule.graph import observe
-from picojoule.kernels.lmu.matrices import discretised
+from picojoule.kernels.lmu.matrices import check_memory, discretised, shortest_window
 from picojoule.kernels.lmu.memory import by_loop
 from picojoule.layers import BlockLowRank
 
@@ -70,6 +73,49 @@ def test_theta_is_trained_and_the_rest_is_not():
     torch.testing.assert_close(memory(_x()), _loop(memory, _x()), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("discretisation, order, shortest", [("zoh", 4, 1.0), ("euler", 4, 4.8)])
+def test_a_learned_window_never_becomes_too_short(discretisation, order, shortest):
+    memory = LegendreMemory(order, 20, 2, learn_theta=True, discretisation=discretisation)
+    assert memory.theta_log is not None
+    with torch.no_grad():
+        memory.theta_log.fill_(-3.0)
+    theta = float(torch.as_tensor(memory.theta).detach())
+    assert theta == pytest.approx(shortest_window(order, discretisation)) and theta == pytest.approx(shortest, abs=0.5)
+    check_memory(order, theta, discretisation)  # it can be opened again
+    y = memory(_x(500))
+    y.square().sum().backward()
+    assert y.abs().max() < 100 and memory.theta_log.grad is not None and memory.theta_log.grad.abs() > 0
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_what_is_kept_follows_the_parameters(last):
+    x, memory = _x(), _memory(last=last)
+    ad_layer: Any = memory.Ad
+    memory(x)
+    ad, bd = discretised(32, 90)
+    with torch.no_grad():
+        ad_layer.weight.copy_(ad)
+        memory.Bd.weight.copy_(bd)
+    torch.testing.assert_close(memory(x), _memory(theta=90, last=last)(x), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("other", [dict(theta=65), dict(theta=4000, order=4, discretisation="euler")])
+def test_the_matrices_of_another_window_are_refused(other):
+    own = LegendreMemory(other.get("order", 32), other["theta"] - 1, 2)
+    with pytest.raises(BadInput, match=f"a memory over theta = {other['theta'] - 1} steps under zoh, got those of an"):
+        own.load_state_dict(_memory(**other).state_dict())
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_state_of_the_same_window_is_loaded_in_every_precision(name):
+    settings: dict[str, Any] = VARIANTS[name] | ({"discretisation": "euler"} if name == "euler" else {})
+    short, single, double = torch.bfloat16, torch.float32, torch.float64
+    for there, here in ((single, double), (short, single), (double, single)):
+        own = _memory(**settings).to(here)
+        own.load_state_dict(_memory(**settings).to(there).state_dict())
+        torch.testing.assert_close(own.Bd.weight, _memory(**settings).to(here).Bd.weight, rtol=0.01, atol=1e-3)
+
+
 @pytest.mark.parametrize("name", ["zoh", "low rank", "last"])
 def test_observer_and_meter_agree(name):
     model, x = nn.Sequential(_memory(**VARIANTS[name])), _x()
@@ -108,11 +154,13 @@ def test_the_feed_forward_lmu():
 
 
 def test_bad_input():
-    with pytest.raises(BadInput, match=r"expected 2 signals to remember, \[T, B, 2\], got \(4, 3, 5\)"):
-        _memory()(torch.rand(4, 3, 5))
+    for shape in ((4, 3, 5), (0, 3, 2), (3, 2)):
+        got = re.escape(str(shape))
+        with pytest.raises(BadInput, match=rf"a sequence \[T, B, 2\] of at least one step, got shape {got}"):
+            _memory()(torch.rand(shape))
     with pytest.raises(BadInput, match="at least one signal to remember, got inputs=0"):
         LegendreMemory(4, 9, 0)
     with pytest.raises(BadInput, match="learn_theta or low_rank, not both"):
         _memory(learn_theta=True, low_rank=True)
-    with pytest.raises(BadInput, match="16 times a power of two, got 24"):
+    with pytest.raises(BadInput, match=r"order Q of 16 times a power of two, got 24, for low_rank \(--low-rank\)"):
         LegendreMemory(24, 50, low_rank=True)

@@ -229,9 +229,55 @@ def test_stays_in_float32_under_autocast():
     torch.testing.assert_close(y, cell(x), rtol=0, atol=0)
 
 
-def test_an_unknown_hidden_cell():
-    with pytest.raises(BadInput, match="unknown cell 'gro'; did you mean 'gru'"):
-        LMU(1, 2, LegendreMemory(4, 9), cell="gro")
+A_NUMBER: Any = 4.0
+A_NEURON: Any = pj.LIF()
+BAD = {
+    "cell": (lambda m: LMU(1, 2, m, cell="gro"), "unknown cell 'gro'; did you mean 'gru'"),
+    "no units": (lambda m: LMU(1, 0, m), "expected hidden of at least 1, a whole number, got 0"),
+    "a number as quantiser": (lambda m: LMU(1, 2, m, spike_h=A_NUMBER), "spike_h as a quantiser such as .*, got float"),
+    "a neuron as quantiser": (lambda m: LMU(1, 2, m, spike_u=A_NEURON), "spike_u as a quantiser such as .*, got LIF"),
+    "bias as in Keras": (lambda m: LMU.as_keras(1, 2, m, bias=False), "expected no bias for LMU.as_keras"),
+    "cell as in Keras": (lambda m: LMU.as_keras(1, 2, m, cell="gru"), "expected no cell for LMU.as_keras"),
+    "features": (lambda m: LMU(1, 4, m)(torch.rand(5, 4, 2)), r"\[T, B, 1\] of at least .*\(5, 4, 2\)"),
+    "no batch": (lambda m: LMU(1, 4, m)(torch.rand(5, 4)), r"\[T, B, 1\] of at least one step, got shape \(5, 4\)"),
+    "no steps": (lambda m: LMU(1, 4, m)(torch.rand(0, 4, 1)), r"of at least one step, got shape \(0, 4, 1\)"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input(name):
+    make, says = BAD[name]
+    with pytest.raises(BadInput, match=says):
+        make(LegendreMemory(4, 9))
+
+
+@pytest.mark.parametrize("learn_theta", [False, True])
+def test_is_trained_after_it_was_used_for_inference(learn_theta):
+    cell, x = LMU(3, 5, LegendreMemory(8, 30, learn_theta=learn_theta)), _x().float()
+    with torch.inference_mode():
+        before = cell(x)
+    y = cell(x)
+    y.sum().backward()
+    torch.testing.assert_close(y, before, rtol=0, atol=1e-6)
+    assert cell.W_m.weight.grad is not None and cell.W_m.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_one_matrix_exponential_in_a_pass(monkeypatch, grad):
+    made = []
+    before = torch.linalg.matrix_exp
+    monkeypatch.setattr(torch.linalg, "matrix_exp", lambda block: made.append(len(block)) or before(block))
+    cell, x = _cell("learned theta"), _x()
+    made.clear()
+    with torch.set_grad_enabled(grad):
+        cell(x)
+    assert made == [33]
+
+
+def test_the_memory_of_another_window_is_refused():
+    short, long = (LMU(3, 20, LegendreMemory(8, theta)) for theta in (16, 64))
+    with pytest.raises(BadInput, match="over theta = 16 steps under zoh, got those of another window"):
+        short.load_state_dict(long.state_dict())
 
 
 def test_each_quantised_signal_is_a_population_of_its_own():

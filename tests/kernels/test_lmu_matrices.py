@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from picojoule.errors import BadInput
-from picojoule.kernels.lmu.matrices import check_memory, discretised, legendre
+from picojoule.kernels.lmu.matrices import check_memory, discretised, legendre, shortest_window
 from picojoule.kernels.lmu.memory import impulse_response
 
 
@@ -47,12 +47,23 @@ def test_gradient_in_theta():
     assert torch.autograd.gradcheck(lambda x: discretised(4, x), theta)
 
 
+@pytest.mark.parametrize("order", [1, 6, 32])
+def test_the_shortest_window_is_the_last_that_runs(order):
+    least = shortest_window(order, "euler")
+    check_memory(order, least, "euler")
+    with pytest.raises(BadInput, match="explodes under euler|at least one step"):
+        check_memory(order, least * 0.999, "euler")
+    assert shortest_window(order, "zoh") == 1
+
+
 @pytest.mark.parametrize(
     "order, theta, discretisation, says",
     [
         (4, 0.5, "zoh", "expected a window theta of at least one step, got 0.5"),
         (4, float("nan"), "zoh", "expected a window theta of at least one step, got nan"),
-        (0, 4, "zoh", "expected an order of at least 1, got 0"),
+        (2.5, 784, "zoh", "expected a whole number as order, of at least 1, got 2.5"),
+        (4, "784", "zoh", "expected a window theta of at least one step, got '784'"),
+        (0, 4, "zoh", "expected a whole number as order, of at least 1, got 0"),
         (
             256,
             784,

@@ -29,7 +29,7 @@ def test_a_row_for_every_learned_value_with_its_seeds(tmp_path):
     heading, *body = rows(page_of([*runs, record("plain", learned={}), record("ann")], tmp_path, "#learned"))
     assert heading == ["run", "seeds", "accuracy [%]", "population", "learned", "start", "end"]
     assert body == [["one-step", "2", "90.00 ± 0.00", "lif1", "threshold", "0.500 ± 0.000", "0.500 ± 0.141"]]
-    with pytest.raises(BadInput, match="expected records of runs that learned thresholds or decays, got none"):
+    with pytest.raises(BadInput, match="that learned thresholds, decays, a fineness or a theta, got none"):
         page_of([record("plain")], tmp_path, "#learned")
 
 

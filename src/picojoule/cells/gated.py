@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from picojoule.cells.cell import Cell, Synapse, is_hooked
-from picojoule.cells.signals import at_rest, fired, kind_of
+from picojoule.cells.signals import at_rest, check_quantisers, check_sequence, check_units, fired, kind_of
 from picojoule.kernels.gated.reference import gru_step, lstm_step
 from picojoule.kinds import Kind
 from picojoule.neurons import Diffused, unroll
@@ -36,6 +36,8 @@ class _Gated(Cell):
 
     def __init__(self, in_features: int, hidden: int, spike_h: Diffused | None = None):
         super().__init__()
+        check_units(features=in_features, hidden=hidden)
+        check_quantisers(spike_h=spike_h)
         self.input = nn.Linear(in_features, self.gates * hidden)
         self.recurrent = nn.Linear(hidden, self.gates * hidden)
         self.spike_h = spike_h
@@ -91,6 +93,7 @@ class LSTM(_Gated):
     gates = 4
 
     def advance(self, x: Tensor, state: GatedState) -> tuple[Tensor, GatedState]:
+        check_sequence(x, self.input.in_features)
         if not self._runs_at_once():
             return self._by_step(x, state, lambda s, fresh: lstm_step(s.kept, fresh + self.recurrent(s.h)))
         before = [state.h.unsqueeze(0), state.kept.unsqueeze(0)]
@@ -108,6 +111,7 @@ class GRU(_Gated):
     gates = 3
 
     def advance(self, x: Tensor, state: GatedState) -> tuple[Tensor, GatedState]:
+        check_sequence(x, self.input.in_features)
         if not self._runs_at_once():
             return self._by_step(x, state, self._step)
         before = state.h.unsqueeze(0)

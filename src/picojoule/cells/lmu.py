@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from picojoule.cells.cell import Cell, Inside, Synapse, is_hooked
-from picojoule.cells.legendre import LegendreMemory
-from picojoule.cells.signals import at_rest, fired, kind_of
-from picojoule.errors import check_choice
+from picojoule.cells.legendre import LegendreMemory, Matrices
+from picojoule.cells.signals import at_rest, check_quantisers, check_sequence, check_units, fired, kind_of
+from picojoule.errors import BadInput, check_choice
 from picojoule.kernels.gated.reference import gru_step, lstm_step
 from picojoule.kernels.lmu.chunks import in_chunks, reads_of
 from picojoule.kinds import Kind
@@ -85,6 +85,8 @@ class LMU(Cell):
     ):
         super().__init__()
         check_choice("cell", cell, HIDDEN)
+        check_units(features=features, hidden=hidden)
+        check_quantisers(spike_h=spike_h, spike_u=spike_u, spike_m=spike_m)
         self.cell, self.last = cell, last
         states, sums = memory.inputs * memory.order, HIDDEN[cell] * hidden
         self.memory = memory
@@ -108,6 +110,9 @@ class LMU(Cell):
         W_x and W_m start Glorot uniform (as one matrix), W_h orthogonal, and e_x at one. `settings` are `last` and the
         quantisers.
         """
+        for name in ("cell", "feedback", "bias"):
+            if name in settings:
+                raise BadInput(f"expected no {name} for LMU.as_keras, which has its own; leave it out, or make an LMU")
         lmu = cls(features, hidden, memory, feedback=False, bias=True, **settings)
         both = torch.cat([lmu.W_x.weight, lmu.W_m.weight], 1).detach()
         nn.init.xavier_uniform_(both)
@@ -156,15 +161,17 @@ class LMU(Cell):
         return LMUState(h, m, m.flatten(1), torch.zeros_like(h), errors)
 
     def advance(self, x: Tensor, state: LMUState) -> tuple[Tensor, LMUState]:
+        check_sequence(x, self.W_x.in_features)
         with torch.autocast(x.device.type, enabled=False):
             x = x.to(self.W_h.weight.dtype)
             steps = len(x) // CHUNK * CHUNK if self._runs_in_chunks() else 0
+            matrices = self.memory.matrices() if steps else None
             parts: list[Tensor] = []
-            if steps:
-                h, _, state = self._chunks(x[:steps], state)
+            if matrices is not None:
+                h, _, state = self._chunks(x[:steps], state, matrices)
                 parts.append(state.h.unsqueeze(0) if self.last else h)
             if steps < len(x):
-                h, state = self._loop(x[steps:], state)
+                h, state = self._loop(x[steps:], state, matrices)
                 parts.append(h[-1:] if self.last else h)
         return parts[-1] if self.last or len(parts) == 1 else torch.cat(parts), state
 
@@ -184,22 +191,25 @@ class LMU(Cell):
     def _all(self, x: Tensor, state: LMUState) -> tuple[Tensor, Tensor, Tensor, Tensor, LMUState]:
         """h, u, m, its copy that was sent, of all steps, and the state after them."""
         steps = len(x) // CHUNK * CHUNK if self._runs_in_chunks() and not torch.is_grad_enabled() else 0
+        matrices = self.memory.matrices() if steps else None
         found: list[tuple[Tensor, ...]] = []
-        if steps:
-            h, u, after = self._chunks(x[:steps], state)
+        if matrices is not None:
+            h, u, after = self._chunks(x[:steps], state, matrices)
             m = self.memory.states(u, state.m)
             found.append((h, u, m, m.flatten(2)))
             state = after
         if steps < len(x):
             kept = _Kept([], [], [])
-            h, state = self._loop(x[steps:], state, kept)
+            h, state = self._loop(x[steps:], state, matrices, kept)
             found.append((h, *(torch.stack(signal) for signal in kept)))
         h, u, m, sent = map(torch.cat, zip(*found, strict=True))
         return h, u, m, sent, state
 
-    def _loop(self, x: Tensor, state: LMUState, kept: _Kept | None = None) -> tuple[Tensor, LMUState]:
+    def _loop(
+        self, x: Tensor, state: LMUState, matrices: Matrices | None = None, kept: _Kept | None = None
+    ) -> tuple[Tensor, LMUState]:
         """Step by step, as the equations say."""
-        remember, outputs = self.memory.step_function(), []
+        remember, outputs = self.memory.step_function(matrices), []
         h, m, sent, c, errors = state
         errors = dict(errors)
         for u, fresh in zip(self.e_x(x).unbind(0), self.W_x(x).unbind(0), strict=True):
@@ -231,7 +241,7 @@ class LMU(Cell):
         plain = all(s is None or _is_straight(s) for s in (self.spike_h, self.spike_u))
         return self.cell == "rnn" and self.spike_m is None and plain and not is_hooked(self)
 
-    def _chunks(self, x: Tensor, state: LMUState) -> tuple[Tensor, Tensor, LMUState]:
+    def _chunks(self, x: Tensor, state: LMUState, matrices: Matrices) -> tuple[Tensor, Tensor, LMUState]:
         """h and u of all steps, as many as there are in whole chunks, and the state after them."""
         hidden, inputs, order = self.W_h.in_features, self.memory.inputs, self.memory.order
         e_h = x.new_zeros(inputs, hidden) if self.e_h is None else self.e_h.weight
@@ -243,8 +253,8 @@ class LMU(Cell):
             torch.cat([self.W_h.weight, e_h]),
             self.W_m.weight.unflatten(1, (inputs, order)),
             e_m.unflatten(1, (inputs, order)),
-            self.memory.powers(CHUNK),
-            self.memory.matrices()[1],
+            self.memory.powers(CHUNK, matrices),
+            matrices.bd,
         )
         errors = dict(state.errors)
         fire_h, fire_u = (_quantised(s, n, errors) for s, n in ((self.spike_h, "h"), (self.spike_u, "u")))

@@ -50,7 +50,8 @@ class Training:
         dropout: Dropout of vgg16 and vgg16-4096, as a share of the published rates.
         theta: Window of the memory of lmu networks in steps; by default the length of the sequences.
         learn_theta: Train that window.
-        low_rank: Keep the memory's matrix in blocks of low rank: the same numbers by fewer operations.
+        low_rank: Keep the memory's matrix in blocks of low rank: the same numbers by fewer operations, for orders Q of
+            16 times a power of two, as in lmu-64x32.
         batch_size: Images per step, over all processes; 64 for digits, else 128.
         augment: none, crop-flip (random crops after padding by 4, random mirror images; the default for CIFAR-10 and
             Tiny ImageNet), rotate-shift (by up to 15 degrees and 10 % of the side), or rotate-shift-flip (with random

@@ -9,6 +9,8 @@ from picojoule.networks import Network
 
 SEED = "{seed}"
 """Stands for the seed of a run in the name of a model file."""
+LEARNED_FROM_HERE = ("fineness_log", "theta_log")
+"""Parameters that a file may lack, for its network had them fixed: their training starts from the values asked for."""
 
 
 def start_file(start: str | None, seed: int) -> Path | None:
@@ -25,14 +27,18 @@ def digest_of(path: Path) -> str:
 
 
 def take_weights(network: Network, path: Path) -> None:
-    """Give the network the weights and running statistics in `path`. Raises BadInput if it has others."""
+    """Give the network the weights and running statistics in `path`. Raises BadInput if it has others.
+
+    What is fixed in `path` and trained from now on, of LEARNED_FROM_HERE, stays as it is in the network.
+    """
     weights, own = load_model(path).state_dict(), network.state_dict()
+    own = {key: own[key] for key in own if key in weights or key.rpartition(".")[2] not in LEARNED_FROM_HERE}
     if {key: tensor.shape for key, tensor in weights.items()} != {key: tensor.shape for key, tensor in own.items()}:
         raise BadInput(
             f"--start {path} holds weights that do not fit ({_difference(weights, own)}); give a model of the same "
             "--network and data, trained by a method whose networks have the same layers"
         )
-    network.load_state_dict(weights)
+    network.load_state_dict(weights, strict=False)
 
 
 def _difference(weights: dict, own: dict) -> str:

@@ -12,6 +12,11 @@ LEAF, TOLERANCE = 16, 1e-7
 """The side of the blocks on the diagonal, and what is dropped beside the largest singular value (our choice)."""
 
 
+def fits(side: int) -> bool:
+    """Whether a matrix of this side can be halved down to its leaves: LEAF times a power of two."""
+    return side >= LEAF and side == LEAF << ((side // LEAF).bit_length() - 1)
+
+
 class BlockLowRank(nn.Module):
     """A matrix `[n, n]` on the last axis of `[..., D, n]`, whose blocks off the diagonal are kept as factors.
 
@@ -27,9 +32,9 @@ class BlockLowRank(nn.Module):
     def __init__(self, matrix: Tensor):
         super().__init__()
         n = len(matrix)
-        depth = (n // LEAF).bit_length() - 1
-        if n != LEAF << max(depth, 0):
+        if not fits(n):
             raise BadInput(f"expected a matrix whose side is {LEAF} times a power of two, got {n}")
+        depth = (n // LEAF).bit_length() - 1
         self.side = n
         self.diagonal = nn.Conv1d(n, n, 1, groups=n // LEAF, bias=False)
         self.reads, self.writes = nn.ModuleList(), nn.ModuleList()

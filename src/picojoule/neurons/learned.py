@@ -1,14 +1,14 @@
-"""What neurons learn beside weights: thresholds, decays, and how fine their events are."""
+"""What is learned beside weights: thresholds, decays, how fine events are, and how long a memory lasts."""
 
 import torch
 from torch import Tensor, nn
 
-LEARNED = ("threshold", "decay", "synaptic_decay", "fineness")
+LEARNED = ("threshold", "decay", "synaptic_decay", "fineness", "theta")
 
 
 @torch.no_grad()
 def learned_values(model: nn.Module) -> dict[str, dict[str, float]]:
-    """The trained scalars of LEARNED as they are now, by the name of their neurons in `model`."""
+    """The trained scalars of LEARNED as they are now, by the name of the neurons, or the memory, in `model`."""
     found: dict[str, dict[str, float]] = {}
     for name, module in model.named_modules():
         values = {key: getattr(module, key, None) for key in LEARNED}

@@ -1,4 +1,4 @@
-"""What neurons learned beside weights: a row per population and value, from the records that hold them."""
+"""What was learned beside weights: a row per population and value, from the records that hold them."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -24,7 +24,10 @@ class _Learned(NamedTuple):
 
 
 def learned_columns(records: Sequence[Record]) -> tuple[list[Column], list[str]]:
-    """The columns and notes of learned thresholds and decays, start and end. Raises BadInput if no record has any."""
+    """The columns and notes of learned thresholds, decays, finenesses and windows, start and end.
+
+    Raises BadInput if no record has any.
+    """
     rows = [
         _Learned(row, population, value)
         for row in summarise(records)
@@ -32,7 +35,7 @@ def learned_columns(records: Sequence[Record]) -> tuple[list[Column], list[str]]
         for value in learned["end"]
     ]
     if not rows:
-        raise BadInput("expected records of runs that learned thresholds or decays, got none")
+        raise BadInput("expected records of runs that learned thresholds, decays, a fineness or a theta, got none")
     columns = [
         Column("run", "", [r.row.name for r in rows], True),
         Column("seeds", "", [str(r.row.seeds) for r in rows]),

@@ -1,5 +1,7 @@
 """The matrices of the Legendre memory, in float64, and whether they can be run."""
 
+from numbers import Integral, Real
+
 import torch
 from torch import Tensor
 
@@ -36,13 +38,24 @@ def discretised(order: int, theta: float | Tensor, discretisation: str = "zoh") 
     return both[:, :order], both[:, order:]
 
 
+def shortest_window(order: int, discretisation: str) -> float:
+    """The least theta of at least one step under which the memory does not explode.
+
+    "zoh" never does. Under "euler" `|1 + z / theta| <= 1` for every eigenvalue z of A at theta = 1.
+    """
+    if discretisation == "zoh":
+        return 1.0
+    z = torch.linalg.eigvals(legendre(order, 1.0)[0])
+    return max(1.0, float((z.abs() ** 2 / (-2 * z.real)).max()))
+
+
 def check_memory(order: int, theta: float, discretisation: str) -> None:
     """Raise BadInput for a memory that cannot be run: too short a window, or a discretisation that explodes."""
     check_choice("discretisation", discretisation, DISCRETISATIONS)
-    if order < 1:
-        raise BadInput(f"expected an order of at least 1, got {order}")
-    if not 1 <= theta < float("inf"):
-        raise BadInput(f"expected a window theta of at least one step, got {theta}")
+    if not isinstance(order, Integral) or order < 1:
+        raise BadInput(f"expected a whole number as order, of at least 1, got {order!r}")
+    if not isinstance(theta, Real) or not 1 <= theta < float("inf"):
+        raise BadInput(f"expected a window theta of at least one step, got {theta!r}")
     radius = float(torch.linalg.eigvals(discretised(order, theta, discretisation)[0]).abs().max())
     if radius > 1 + _ROUNDING:
         mend = "use discretisation='zoh', a longer window or a lower order"
