@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 from typing import Any
 
 import pytest
@@ -275,13 +276,18 @@ def test_learned_thresholds_and_decays():
     v = torch.tensor([-0.1, 0.01, 0.2, 0.99, 1.01, 3.0], dtype=torch.float64, requires_grad=True)
     s = neuron(v)
     assert s.tolist() == [0, 0, 0, 1, 1, 1]
-    by_v, by_root = torch.autograd.grad(s.sum(), (v, neuron.threshold_root))
+    by_v, by_log = torch.autograd.grad(s.sum(), (v, neuron.threshold_log))
     assert by_v.tolist() == [0, 1, 1, 1, 0, 0]
-    slope = torch.sigmoid(neuron.threshold_root.detach())  # of softplus
-    torch.testing.assert_close(by_root, -3 * slope)
+    torch.testing.assert_close(by_log, -3 * neuron.threshold.detach())  # threshold is the slope of its logarithm's exp
     cell = made(WindowConvolution, width=2, neuron=neuron)
-    roots = [cell.first_neuron.threshold_root, cell.neuron.threshold_root, cell.first_neuron.decay_logit]
-    assert all(g.abs() > 0 for g in torch.autograd.grad(cell(maps(width=2)).sum(), roots))
+    learned = [cell.first_neuron.threshold_log, cell.neuron.threshold_log, cell.first_neuron.decay_logit]
+    assert all(g.abs() > 0 for g in torch.autograd.grad(cell(maps(width=2)).sum(), learned))
+
+
+def test_both_forms_of_one_step_learn_the_same_parameters():
+    lif, window = (kind(0.4, 1000.0, learn_decay=True, learn_threshold=True) for kind in (LIF, WindowNeuron))
+    assert {k: v.item() for k, v in lif.state_dict().items()} == {k: v.item() for k, v in window.state_dict().items()}
+    assert torch.as_tensor(window.threshold).item() == pytest.approx(1000)
 
 
 def test_spikes_are_strictly_above_the_threshold():
@@ -300,6 +306,21 @@ def test_neurons_of_other_kinds():
 
 
 @pytest.mark.parametrize(
+    "lif, named",
+    [
+        (LIF(v_reset=None), "LIF(v_reset=None); leave v_reset out"),
+        (LIF(v_reset=0.1), "LIF(v_reset=0.1); leave v_reset out"),
+        (IAF(v_reset=0.0), "IAF(v_reset=0.0); leave v_reset out"),
+        (LIF(v_initial=0.2), "LIF(v_initial=0.2); leave v_initial out"),
+        (LIF(max_events=3), "LIF(max_events=3); leave max_events out"),
+    ],
+)
+def test_what_window_neurons_lack_is_refused(lif, named):
+    with pytest.raises(BadInput, match=re.escape(f"do not reset, rest at 0 and send one event at most, got {named}")):
+        WindowNeuron.like(lif)
+
+
+@pytest.mark.parametrize(
     "call, message",
     [
         (lambda: WindowConvolution(2, 4, 5), "expected windows no larger than the grid of side 4, got side 5"),
@@ -310,7 +331,8 @@ def test_neurons_of_other_kinds():
         (lambda: WindowLSTM(2, 4, 2)((torch.zeros(1, 1, 4, 4, 2),) * 3), "got 3 tensors"),
         (lambda: WindowNeuron(decay=0), "expected 0 < decay <= 1, got 0"),
         (lambda: WindowNeuron(decay=1, learn_decay=True), "a decay of exactly 1 cannot be learned"),
-        (lambda: WindowNeuron(threshold=0), "expected threshold > 0, got 0"),
+        (lambda: WindowNeuron(threshold=0), "expected threshold > 0 and finite, got 0"),
+        (lambda: WindowNeuron(threshold=math.inf), "expected threshold > 0 and finite, got inf"),
     ],
 )
 def test_bad_input(call, message):

@@ -48,7 +48,7 @@ def test_options_reach_the_neurons():
     assert all(not n.analog and (n.decay, n.threshold) == (0.4, 0.5) for n in neurons(built()))
     assert all(n.analog for n in neurons(built(options={"relu_twin": "on"})))
     learned = neurons(built(options={"learn_threshold": "on", "learn_decay": "on", "threshold": "0.7"}))
-    assert len(learned) == 12 and all(n.threshold_root is not None and n.decay_logit is not None for n in learned)
+    assert len(learned) == 12 and all(n.threshold_log is not None and n.decay_logit is not None for n in learned)
     torch.testing.assert_close(torch.as_tensor(learned[0].threshold).detach(), torch.tensor(0.7))
 
 
@@ -211,6 +211,7 @@ def test_an_ablation_is_one_table(tmp_path, capsys):
         ({"coding": "relu"}, "unknown coding 'relu'"),
         ({"label_smoothing": "1"}, "expected label_smoothing from 0 to 1, got 1"),
         ({"threshold": "0"}, "expected threshold > 0"),
+        ({"threshold": "inf"}, "expected threshold > 0 and finite, got inf"),
     ],
 )
 def test_bad_options(options, message):

@@ -179,6 +179,7 @@ def test_does_not_write_into_its_input_or_state(name):
         ({"threshold": 0.0}, "threshold > 0"),
         ({"threshold": -1.0}, "threshold > 0"),
         ({"threshold": float("nan")}, "threshold > 0"),
+        ({"threshold": float("inf")}, "threshold > 0 and finite, got inf"),
         ({"v_reset": 1.0}, "v_reset < threshold"),
         ({"max_events": 0}, "max_events >= 1"),
     ],

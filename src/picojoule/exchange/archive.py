@@ -54,6 +54,7 @@ from picojoule.layers import (
 )
 from picojoule.networks import Network
 from picojoule.neurons import IAF, LIF, CubaLIF, Diffused, SignedIAF, WindowLIF, WindowNeuron, surrogate
+from picojoule.neurons.leaky import Leaky
 
 VERSION = 1
 
@@ -246,17 +247,13 @@ def describe_layer(layer: nn.Module, name: str) -> dict[str, Any]:
         arguments["bias"] = layer.bias is not None
     if isinstance(layer, Scale | Shift):
         arguments["shape"] = (layer.factor if isinstance(layer, Scale) else layer.offset).shape
-    if isinstance(layer, LIF):
+    if isinstance(layer, Leaky):
         arguments |= {"threshold": float(layer.threshold), "learn_threshold": layer.threshold_log is not None}
         if not isinstance(layer, IAF):
             arguments |= {"decay": float(layer.decay), "learn_decay": layer.decay_logit is not None}
         if isinstance(layer, CubaLIF):
             arguments["synaptic_decay"] = float(layer.synaptic_decay)
             arguments["learn_synaptic_decay"] = layer.synaptic_decay_logit is not None
-        described["surrogate"] = _describe_surrogate(layer.surrogate, name)
-    if isinstance(layer, WindowNeuron):
-        arguments |= {"threshold": float(layer.threshold), "learn_threshold": layer.threshold_root is not None}
-        arguments |= {"decay": float(layer.decay), "learn_decay": layer.decay_logit is not None}
         described["surrogate"] = _describe_surrogate(layer.surrogate, name)
     if isinstance(layer, Diffused):
         arguments |= {"fineness": float(layer.fineness), "learn_fineness": layer.fineness_log is not None}

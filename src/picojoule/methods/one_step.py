@@ -85,7 +85,7 @@ class OneStep(Method):
     def build(self, definition: Definition) -> Network:
         if self.relu_twin:
             return build(definition, nn.ReLU)
-        return build(definition, self.neuron if is_mixer(definition) else self._lif)
+        return build(definition, lambda: self.neuron(WindowNeuron if is_mixer(definition) else LIF))
 
     def phases(self, epochs: int) -> tuple[Phase, ...]:
         """As many epochs for every number of time steps, and what is left for the last; later ones at half the rate."""
@@ -108,14 +108,9 @@ class OneStep(Method):
             return task_loss(output, target)
         return {"task": F.cross_entropy(output.float(), target, label_smoothing=self.label_smoothing)}
 
-    def neuron(self) -> WindowNeuron:
-        """A population of a mixer."""
-        return WindowNeuron(
-            self.decay, self.threshold, learn_decay=self.learn_decay, learn_threshold=self.learn_threshold
-        )
-
-    def _lif(self) -> LIF:
-        return LIF(
+    def neuron(self, kind: type[LIF] | type[WindowNeuron] = LIF) -> nn.Module:
+        """A population: a WindowNeuron of a mixer, or a LIF of other networks."""
+        return kind(
             self.decay,
             self.threshold,
             learn_decay=self.learn_decay,

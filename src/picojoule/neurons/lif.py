@@ -1,11 +1,10 @@
 """Leaky integrate-and-fire neurons."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from picojoule.errors import BadInput
 from picojoule.kernels.lif.reference import LIFParameters, LIFState, lif_step
@@ -13,15 +12,16 @@ from picojoule.kernels.native import integrate_and_fire
 from picojoule.kernels.spike import Surrogate
 from picojoule.kernels.surrogate import triangle
 from picojoule.kinds import Events
+from picojoule.neurons.leaky import Leaky
 from picojoule.neurons.neuron import Neuron, check_currents
 
 
-class LIF(Neuron):
+class LIF(Neuron, Leaky):
     """Leaky integrate-and-fire: `v <- decay * v + current`, an event where `v >= threshold`, then the reset.
 
     Arguments:
         decay: factor on v per step, `exp(-dt / tau_mem)`, in (0, 1].
-        threshold: > 0.
+        threshold: > 0 and finite.
         v_reset: None resets softly (the threshold is subtracted); a number resets hard to that potential.
         v_initial: potential at rest before the first step.
         max_events: events a neuron may emit per step (1: spikes).
@@ -42,37 +42,15 @@ class LIF(Neuron):
         learn_threshold: bool = False,
         surrogate: Surrogate = triangle,
     ):
-        super().__init__()
-        if not 0 < decay <= 1:
-            raise BadInput(f"expected 0 < decay <= 1, got {decay}")
-        if learn_decay and decay == 1:
-            raise BadInput("a decay of exactly 1 cannot be learned; start below 1, e.g. decay=0.95")
-        if not threshold > 0:
-            raise BadInput(f"expected threshold > 0, got {threshold}")
+        super().__init__(
+            decay, threshold, learn_decay=learn_decay, learn_threshold=learn_threshold, surrogate=surrogate
+        )
         if v_reset is not None and v_reset >= threshold:
             raise BadInput(f"expected v_reset < threshold ({threshold}), got {v_reset}")
         if max_events < 1:
             raise BadInput(f"expected max_events >= 1, got {max_events}")
-        self.v_reset, self.v_initial, self.max_events, self.surrogate = (
-            v_reset,
-            v_initial,
-            max_events,
-            surrogate,
-        )
+        self.v_reset, self.v_initial, self.max_events = v_reset, v_initial, max_events
         self.emits = Events(most=max_events)
-        self._decay, self._threshold = decay, threshold
-        self.decay_logit = nn.Parameter(torch.tensor(math.log(decay / (1 - decay)))) if learn_decay else None
-        self.threshold_log = nn.Parameter(torch.tensor(math.log(threshold))) if learn_threshold else None
-
-    @property
-    def decay(self) -> Tensor | float:
-        """The factor on v per step."""
-        return self._decay if self.decay_logit is None else torch.sigmoid(self.decay_logit)
-
-    @property
-    def threshold(self) -> Tensor | float:
-        """The potential at which an event is emitted."""
-        return self._threshold if self.threshold_log is None else torch.exp(self.threshold_log)
 
     def initial_state(self, x: Tensor) -> Any:
         check_currents(x)
@@ -99,6 +77,4 @@ class LIF(Neuron):
         return LIFParameters(self.decay, self.threshold, self.v_reset, self.max_events, self.surrogate)
 
     def extra_repr(self) -> str:
-        with torch.no_grad():
-            decay, threshold = float(self.decay), float(self.threshold)
-        return f"decay={decay:.4g}, threshold={threshold:.4g}, v_reset={self.v_reset}"
+        return f"{super().extra_repr()}, v_reset={self.v_reset}"
