@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from picojoule.cells import WindowConvolution, WindowLSTM
+from picojoule.cells import WindowConvolution, WindowLSTM, WindowRules
 from picojoule.errors import BadInput
 from picojoule.kinds import Events, Values
 from picojoule.neurons import IAF, LIF, CubaLIF, WindowNeuron
@@ -25,7 +25,8 @@ def maps(size=4, width=1, batch=3, steps=1) -> torch.Tensor:
 
 def made(kind, width=1, size=4, window=2, **settings) -> Any:
     torch.manual_seed(3)
-    cell = kind(width, size, window, **settings).double().eval()
+    neuron = settings.pop("neuron", None)
+    cell = kind(width, size, window, WindowRules(**settings), neuron=neuron).double().eval()
     with torch.no_grad():
         for parameter in cell.parameters():
             if parameter.dim():
@@ -36,7 +37,7 @@ def made(kind, width=1, size=4, window=2, **settings) -> Any:
 def noise_of(cell, x) -> torch.Tensor:
     """The noise that evaluation draws: one number per window, sample and element."""
     shape = (len(x), cell.plan.windows, x.shape[1], cell.window, cell.window, x.shape[-1])
-    return torch.rand(shape, generator=torch.Generator().manual_seed(cell.seed), dtype=x.dtype)
+    return torch.rand(shape, generator=torch.Generator().manual_seed(cell.rules.seed), dtype=x.dtype)
 
 
 def projected(a: float, b: float, kind: str) -> float:
@@ -324,11 +325,19 @@ def test_what_window_neurons_lack_is_refused(lif, named):
     "call, message",
     [
         (lambda: WindowConvolution(2, 4, 5), "expected windows no larger than the grid of side 4, got side 5"),
-        (lambda: WindowConvolution(2, 4, 2, projection="sin"), "unknown projection 'sin'"),
-        (lambda: WindowLSTM(2, 4, 2, stitch="or"), "unknown stitch 'or'"),
-        (lambda: WindowLSTM(2, 4, 2, encoder="relu"), "unknown encoder 'relu'"),
-        (lambda: WindowConvolution(2, 4, 2)(torch.zeros(2, 4, 4, 2)), r"expected maps \[T, B, 4, 4, D\]"),
+        (lambda: WindowRules(projection="sin"), "unknown projection 'sin'"),
+        (lambda: WindowRules(stitch="or"), "unknown stitch 'or'"),
+        (lambda: WindowRules(encoder="relu"), "unknown encoder 'relu'"),
+        (lambda: WindowConvolution(2, 4, 2)(torch.zeros(2, 4, 4, 2)), r"maps \[T, B, 4, 4, 2\], got .*\(2, 4, 4, 2\)"),
+        (lambda: WindowConvolution(2, 4, 2)(torch.zeros(7)), r"maps \[T, B, 4, 4, 2\], got shape \(7,\)"),
+        (lambda: WindowConvolution(2, 4, 2)(torch.zeros(1, 2, 4, 4, 3)), r"maps \[T, B, 4, 4, 2\], got .*4, 3\)"),
+        (lambda: WindowLSTM(2, 4, 2)(torch.zeros(1, 2, 4, 4, 3)), r"maps \[T, B, 4, 4, 2\], got .*4, 3\)"),
         (lambda: WindowLSTM(2, 4, 2)((torch.zeros(1, 1, 4, 4, 2),) * 3), "got 3 tensors"),
+        (lambda: WindowLSTM(2, 4, 2)((torch.zeros(1, 1, 4, 4, 2),) * 2), r"membranes \[1, 1, 4, 4, 4\] of the block"),
+        (
+            lambda: WindowLSTM(2, 4, 2)((torch.zeros(1, 3, 4, 4, 2), torch.zeros(1, 1, 4, 4, 4))),
+            r"membranes \[1, 3, 4, 4, 4\] of the block before .* got shape \(1, 1, 4, 4, 4\)",
+        ),
         (lambda: WindowNeuron(decay=0), "expected 0 < decay <= 1, got 0"),
         (lambda: WindowNeuron(decay=1, learn_decay=True), "a decay of exactly 1 cannot be learned"),
         (lambda: WindowNeuron(threshold=0), "expected threshold > 0 and finite, got 0"),

@@ -6,7 +6,8 @@ from torch import nn
 
 from picojoule.cells import SpikingRNN, WindowRNN
 from picojoule.errors import BadInput
-from picojoule.kernels.projection import PROJECTIONS, project
+from picojoule.kernels.projection import project
+from picojoule.kernels.window_rules import PROJECTIONS
 from picojoule.kinds import Events
 from picojoule.neurons import IAF, LIF, CubaLIF, WindowLIF
 
@@ -90,8 +91,9 @@ def test_gradients_are_finite(x):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"windows": 5}, "at least 2 windows that divide 12 features evenly, got 5"),
-        ({"windows": 1}, "at least 2 windows that divide 12 features evenly, got 1"),
+        ({"windows": 5}, "windows that divide 12 features evenly, got 5; take 4 windows, say"),
+        ({"windows": 99}, "windows that divide 12 features evenly, got 99; take 12 windows, say"),
+        ({"windows": 1}, "at least 2 windows, got 1; SpikingRNN takes all features at once"),
         ({"windows": 2, "projection": "sin"}, "unknown projection 'sin'"),
         ({"windows": 2, "neuron": CubaLIF()}, "windows take the neurons lif and iaf, got CubaLIF"),
         ({"windows": 2, "neuron": WindowLIF(LIF())}, "windows take the neurons lif and iaf, got WindowLIF"),
@@ -100,3 +102,12 @@ def test_gradients_are_finite(x):
 def test_bad_input(arguments, message):
     with pytest.raises(BadInput, match=message):
         WindowRNN(12, 5, **arguments)
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 13), (2, 12), (1, 2, 3, 12)])
+def test_inputs_of_other_shapes(shape):
+    made = WindowRNN(12, 5, 4)
+    state = made.initial_state(torch.zeros(1, 2, 12))
+    for call in (made, lambda x: made.advance(x, state)):
+        with pytest.raises(BadInput, match=r"expected features \[T, B, 12\], got shape"):
+            call(torch.zeros(shape))

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from picojoule.errors import BadInput
-from picojoule.kernels.projection import PROJECTIONS, project
+from picojoule.kernels.projection import project
+from picojoule.kernels.window_rules import PROJECTIONS
 
 
 def test_values_of_the_sine_and_cosine():

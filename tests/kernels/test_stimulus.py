@@ -73,3 +73,9 @@ def test_unknown_kinds():
     assert set(ENCODINGS) == {"bernoulli", "straight-through", "threshold", "relu"}
     with pytest.raises(BadInput, match="unknown encoder 'bernouli'; did you mean 'bernoulli'"):
         encode(torch.rand(2), "bernouli")
+
+
+@pytest.mark.parametrize("kind", ["bernoulli", "threshold"])
+def test_a_generator_that_is_none(kind):
+    with pytest.raises(BadInput, match=r"expected a torch.Generator or None for the noise, got 7"):
+        encode(torch.rand(2), kind, 7)  # pyright: ignore[reportArgumentType]

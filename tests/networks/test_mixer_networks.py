@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import picojoule as pj
-from picojoule.cells import Cell
+from picojoule.cells import Cell, WindowMixer
 from picojoule.energy import OpCounts, count
 from picojoule.errors import BadInput
 from picojoule.execution import recomputed
@@ -193,7 +193,7 @@ def test_a_network_without_mixers_is_real_valued():
 
 
 def test_blocks_draw_noise_of_their_own():
-    seeds = [m.seed for m in made("mixer-cnn-4", (1, 32, 32)).modules() if isinstance(m, Cell)]
+    seeds = [m.rules.seed for m in made("mixer-cnn-4", (1, 32, 32)).modules() if isinstance(m, WindowMixer)]
     assert seeds == list(range(12))
 
 
@@ -230,4 +230,4 @@ def test_bad_definitions(shape, settings, message):
 )
 def test_bad_mixers(mixer, message):
     with pytest.raises(BadInput, match=message):
-        made("mixer-cnn-4", **mixer)
+        Mixer(**mixer)

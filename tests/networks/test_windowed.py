@@ -178,6 +178,8 @@ def test_windows_that_do_not_fit(name, shape, windows, message):
 def test_other_bad_input():
     with pytest.raises(BadInput, match="expected at least 1 window, got 0"):
         Windows(0)
+    with pytest.raises(BadInput, match="unknown projection 'sine'; did you mean 'sincos'"):
+        Windows(4, "sine")
     plain = build(Definition("small-cnn", (1, 8, 8), 10), CubaLIF)
     with pytest.raises(BadInput, match="^cubalif1: windows take the neurons lif and iaf, got CubaLIF"):
         windowed(plain)

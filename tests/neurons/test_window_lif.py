@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from picojoule.errors import BadInput
-from picojoule.kernels.projection import PROJECTIONS, project
+from picojoule.kernels.projection import project
+from picojoule.kernels.window_rules import PROJECTIONS
 from picojoule.neurons import IAF, LIF, CubaLIF, WindowLIF
 
 STEPS, BATCH = 5, 4

@@ -9,6 +9,7 @@ from picojoule.cells.window_convolution import WindowConvolution
 from picojoule.cells.window_lstm import WindowLSTM
 from picojoule.cells.window_mixer import WindowMixer
 from picojoule.cells.window_rnn import WindowRNN
+from picojoule.kernels.window_rules import WindowRules
 
 __all__ = [
     "GRU",
@@ -23,5 +24,6 @@ __all__ = [
     "WindowLSTM",
     "WindowMixer",
     "WindowRNN",
+    "WindowRules",
     "feed_forward_lmu",
 ]

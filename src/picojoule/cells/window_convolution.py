@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from picojoule.cells.cell import Inside, Synapse
 from picojoule.cells.window_mixer import WindowMixer, by_pass, by_time
 from picojoule.kernels.projection import project
+from picojoule.kernels.window_rules import WindowRules
 from picojoule.layers.timewise import Timewise
 from picojoule.neurons import WindowNeuron
 
@@ -41,16 +42,11 @@ class WindowConvolution(WindowMixer):
         width: int,
         size: int,
         window: int,
+        rules: WindowRules = WindowRules(),  # noqa: B008  (frozen)
         *,
-        projection: str = "sincos",
-        stitch: str = "mean",
-        encoder: str = "bernoulli",
         neuron: WindowNeuron | None = None,
-        seed: int = 0,
     ):
-        super().__init__(
-            width, size, window, projection=projection, stitch=stitch, encoder=encoder, neuron=neuron, seed=seed
-        )
+        super().__init__(width, size, window, rules, neuron=neuron)
         self.conv1, self.conv2 = (Timewise(nn.Conv2d(width, width, 3, padding=1)) for _ in range(2))
         self.first_neuron = copy.deepcopy(self.neuron)
         self.emits = self.stitches
@@ -65,9 +61,9 @@ class WindowConvolution(WindowMixer):
         )
 
     def initial_state(self, x: Tensor) -> WindowConvolutionState:
-        wide = torch.promote_types(x.dtype, torch.float32)
+        noise, wide = self.rest(x), torch.promote_types(x.dtype, torch.float32)
         rest = x.new_zeros(x.shape[1], self.window, self.window, self.width, dtype=wide)
-        return WindowConvolutionState(rest, rest, self.rest(x))
+        return WindowConvolutionState(rest, rest, noise)
 
     def advance(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         return self.forward_observed(x, state)[:2]
@@ -97,6 +93,6 @@ class WindowConvolution(WindowMixer):
         """`before` are the first population's membranes, each one window earlier."""
         decay, membranes = self.neuron.decay, []
         for other, current in zip(before, currents.unbind(), strict=False):
-            v = decay * project(other, v, self.projection) + current
+            v = decay * project(other, v, self.rules.projection) + current
             membranes.append(v)
         return membranes

@@ -9,6 +9,7 @@ from picojoule.cells.cell import Inside, Synapse
 from picojoule.cells.window_mixer import WindowMixer, by_pass, by_time
 from picojoule.errors import BadInput
 from picojoule.kernels.projection import project
+from picojoule.kernels.window_rules import WindowRules
 from picojoule.kinds import Values
 from picojoule.layers.windows import cut, stitch
 from picojoule.neurons import WindowNeuron
@@ -44,16 +45,11 @@ class WindowLSTM(WindowMixer):
         width: int,
         size: int,
         window: int,
+        rules: WindowRules = WindowRules(),  # noqa: B008  (frozen)
         *,
-        projection: str = "sincos",
-        stitch: str = "mean",
-        encoder: str = "bernoulli",
         neuron: WindowNeuron | None = None,
-        seed: int = 0,
     ):
-        super().__init__(
-            width, size, window, projection=projection, stitch=stitch, encoder=encoder, neuron=neuron, seed=seed
-        )
+        super().__init__(width, size, window, rules, neuron=neuron)
         self.lstm = nn.LSTM(width, width, batch_first=True, bidirectional=True)
         self.emits = (self.stitches, Values())
 
@@ -98,9 +94,14 @@ class WindowLSTM(WindowMixer):
         z = windows.flatten(3, 4)
         hidden = self.lstm(z.flatten(0, 2))[0].unflatten(0, z.shape[:3])
         currents = hidden.unflatten(3, windows.shape[3:5])
+        shape = (*maps.shape[:-1], 2 * self.width)
         if handed is None:
-            wide = torch.promote_types(maps.dtype, torch.float32)
-            handed = maps.new_zeros(*maps.shape[:-1], 2 * self.width, dtype=wide)
+            handed = maps.new_zeros(shape, dtype=torch.promote_types(maps.dtype, torch.float32))
+        if handed.shape != shape:
+            raise BadInput(
+                f"expected membranes {list(shape)} of the block before for maps {list(maps.shape)}, got shape "
+                f"{tuple(handed.shape)}"
+            )
         membranes = self._membranes(list(cut(handed, self.plan).unbind(1)), currents.unbind(1))
         sent = self.neuron(membranes)
         y = self.stitched(sent), stitch(membranes, self.plan)
@@ -114,7 +115,7 @@ class WindowLSTM(WindowMixer):
         one, two, three, four = before
         for a, b, current in zip((one, None, three, four), (two, two, None, None), currents, strict=True):
             a, b = (after[-1] if x is None else x for x in (a, b))
-            after.append(decay * project(a, b, self.projection) + current)
+            after.append(decay * project(a, b, self.rules.projection) + current)
         return torch.stack(after, 1)
 
 

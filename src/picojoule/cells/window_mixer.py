@@ -1,17 +1,18 @@
 """Mixing by windows: what the convolutional and the recurrent mixer of one-step networks share."""
 
+from dataclasses import asdict
+
 import torch
 from torch import Tensor
 
 from picojoule.cells.cell import Cell, Inside
-from picojoule.errors import check_choice
-from picojoule.kernels.projection import PROJECTIONS, updates_of_one
+from picojoule.errors import BadInput
+from picojoule.kernels.projection import updates_of_one
 from picojoule.kernels.stimulus import NOISY, encode
+from picojoule.kernels.window_rules import WindowRules
 from picojoule.kinds import Events, Kind, Values
-from picojoule.layers.windows import STITCHES, cut, stitch, window_plan
+from picojoule.layers.windows import cut, stitch, window_plan
 from picojoule.neurons import WindowNeuron
-
-ENCODERS = ("bernoulli", "straight-through", "threshold")
 
 
 class WindowMixer(Cell):
@@ -19,16 +20,15 @@ class WindowMixer(Cell):
 
     It takes maps of values `[T, B, S, S, D]`, encodes each window as spikes, and returns the stitched spikes of its
     last population. From rest, training takes fresh noise from torch's global generator; evaluation starts from
-    `seed`. The state carries the stream, so that another generator can be given.
+    the seed. The state carries the stream, so that another generator can be given.
 
     Arguments:
         width: D.
         size, window: side of the map, and of its windows (equal: one window).
-        projection: one of PROJECTIONS, of the two membranes that a window hands on.
-        stitch: "mean" or "any", see `picojoule.layers.windows.stitch`.
-        encoder: "bernoulli", "straight-through" or "threshold", see `picojoule.kernels.stimulus`.
+        rules: the projection, the encoder and its seed, and how spikes are stitched.
         neuron: of the last population; with an analog one the encoder is ReLU and stitching the mean.
-        seed: of the noise in evaluation.
+
+    Raises BadInput for windows that do not fit, and for other maps.
     """
 
     def __init__(
@@ -36,41 +36,39 @@ class WindowMixer(Cell):
         width: int,
         size: int,
         window: int,
+        rules: WindowRules = WindowRules(),  # noqa: B008  (frozen)
         *,
-        projection: str = "sincos",
-        stitch: str = "mean",
-        encoder: str = "bernoulli",
         neuron: WindowNeuron | None = None,
-        seed: int = 0,
     ):
         super().__init__()
-        for what, name, known in (
-            ("projection", projection, PROJECTIONS),
-            ("stitch", stitch, STITCHES),
-            ("encoder", encoder, ENCODERS),
-        ):
-            check_choice(what, name, known)
-        self.width, self.size, self.window, self.seed = width, size, window, seed
-        self.projection, self.stitch, self.encoder = projection, stitch, encoder
+        self.width, self.size, self.window, self.rules = width, size, window, rules
         self.plan = window_plan(size, window)
         self.passes = self.plan.windows
         self.neuron = WindowNeuron() if neuron is None else neuron
 
+    def check(self, x: Tensor) -> None:
+        """Raise BadInput unless `x` are maps `[T, B, S, S, D]`."""
+        if x.dim() != 5 or x.shape[2:] != (self.size, self.size, self.width):
+            expected = f"[T, B, {self.size}, {self.size}, {self.width}]"
+            raise BadInput(f"expected maps {expected}, got shape {tuple(x.shape)}")
+
     def rest(self, x: Tensor) -> Tensor | None:
         """The state of the noise at rest, None without noise."""
-        if self.neuron.analog or self.encoder not in NOISY:
+        self.check(x)
+        if self.neuron.analog or self.rules.encoder not in NOISY:
             return None
-        seed = int(torch.randint(2**62, ()).item()) if self.training else self.seed
+        seed = int(torch.randint(2**62, ()).item()) if self.training else self.rules.seed
         return torch.Generator(x.device).manual_seed(seed).get_state()
 
     def encoded(self, x: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """The windows of x as spikes `[T, W, B, w, w, D]`, and the state of the noise after them."""
+        self.check(x)
         windows = cut(x, self.plan)
         if noise is None:
-            return encode(windows, "relu" if self.neuron.analog else self.encoder), None
+            return encode(windows, "relu" if self.neuron.analog else self.rules.encoder), None
         generator = torch.Generator(x.device)
         generator.set_state(noise)
-        return encode(windows, self.encoder, generator).to(x.dtype), generator.get_state()
+        return encode(windows, self.rules.encoder, generator).to(x.dtype), generator.get_state()
 
     @property
     def encodes(self) -> Kind:
@@ -80,13 +78,13 @@ class WindowMixer(Cell):
     @property
     def stitches(self) -> Kind:
         """The kind of the stitched spikes: averages of four windows are multiples of 1/4."""
-        if self.neuron.analog or self.stitch == "any" or not self.plan.overlap:
+        if self.neuron.analog or self.rules.stitch == "any" or not self.plan.overlap:
             return self.encodes
         return Events(0.25, most=4)
 
     def stitched(self, spikes: Tensor) -> Tensor:
         """Maps of the spikes `[T, W, B, w, w, D]` of all windows."""
-        return stitch(spikes, self.plan, "mean" if self.neuron.analog else self.stitch)
+        return stitch(spikes, self.plan, "mean" if self.neuron.analog else self.rules.stitch)
 
     def population(self, name: str, synapse: str, projections: int = 0) -> Inside:
         """A population with one neuron for every element of every window.
@@ -95,14 +93,12 @@ class WindowMixer(Cell):
         """
         kind = self.encodes if isinstance(self.encodes, Events) else None
         neuron = "ReLU" if kind is None else type(self.neuron).__name__
-        updates = updates_of_one(self.projection, projections / self.plan.windows)
+        updates = updates_of_one(self.rules.projection, projections / self.plan.windows)
         return Inside(name, neuron, synapse, kind, updates)
 
     def extra_repr(self) -> str:
-        return (
-            f"width={self.width}, size={self.size}, window={self.window}, projection={self.projection}, "
-            f"stitch={self.stitch}, encoder={self.encoder}, seed={self.seed}"
-        )
+        rules = ", ".join(f"{name}={value}" for name, value in asdict(self.rules).items())
+        return f"width={self.width}, size={self.size}, window={self.window}, {rules}"
 
 
 def by_time(x: Tensor) -> Tensor:

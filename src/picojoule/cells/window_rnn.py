@@ -7,7 +7,8 @@ from picojoule.cells.cell import Cell, Inside, Synapse
 from picojoule.cells.window_mixer import by_pass, by_time
 from picojoule.errors import BadInput, check_choice
 from picojoule.kernels.lif.reference import LIFState, lif_step
-from picojoule.kernels.projection import PROJECTIONS, project, updates_of_one
+from picojoule.kernels.projection import project, updates_of_one
+from picojoule.kernels.window_rules import PROJECTIONS
 from picojoule.kinds import Events
 from picojoule.neurons import LIF, unroll
 from picojoule.neurons.window_lif import lif_alone
@@ -26,7 +27,7 @@ class WindowRNN(Cell):
 
     Arguments:
         in_features, hidden, windows: F, H and W > 1, which divides F.
-        projection: one of `picojoule.kernels.projection.PROJECTIONS`.
+        projection: one of `picojoule.kernels.window_rules.PROJECTIONS`.
         neuron: a LIF or IAF with one event per step.
 
     Source: ours, as `WindowLIF`.
@@ -44,8 +45,13 @@ class WindowRNN(Cell):
         super().__init__()
         check_choice("projection", projection, PROJECTIONS)
         self.neuron = LIF() if neuron is None else lif_alone(neuron)
-        if windows < 2 or in_features % windows:
-            raise BadInput(f"expected at least 2 windows that divide {in_features} features evenly, got {windows}")
+        if windows < 2:
+            raise BadInput(f"expected at least 2 windows, got {windows}; SpikingRNN takes all features at once")
+        if in_features % windows:
+            near = min((n for n in range(2, in_features + 1) if in_features % n == 0), key=lambda n: abs(n - windows))
+            raise BadInput(
+                f"expected windows that divide {in_features} features evenly, got {windows}; take {near} windows, say"
+            )
         self.input = nn.Linear(in_features // windows, hidden)
         self.recurrent = nn.Linear(hidden, hidden, bias=False)
         self.windows = self.passes = windows
@@ -64,6 +70,7 @@ class WindowRNN(Cell):
         return (Inside("neuron", type(self.neuron).__name__, "recurrent", self.neuron.emits, updates),)
 
     def initial_state(self, x: Tensor) -> LIFState:
+        self._check(x)
         rest = x.new_zeros(1, self.windows, x.shape[1], self.recurrent.in_features)
         return self.neuron.initial_state(rest)  # v is [W, B, H]
 
@@ -71,6 +78,7 @@ class WindowRNN(Cell):
         return self.forward_observed(x, state)[:2]
 
     def forward_observed(self, x: Tensor, state: LIFState) -> tuple[Tensor, LIFState, dict[str, Tensor]]:
+        self._check(x)
         windows = x.unflatten(2, (self.windows, -1)).transpose(1, 2)  # [T, W, B, F / W]
         state, sent = unroll(self._step, state, self.input(windows))
         entered = {"input": by_pass(windows), "recurrent": by_pass(sent[:, :-1])}
@@ -89,6 +97,11 @@ class WindowRNN(Cell):
             after.append(reset)
             sent.append(events)
         return LIFState(torch.stack(after)), torch.stack(sent)
+
+    def _check(self, x: Tensor) -> None:
+        features = self.windows * self.input.in_features
+        if x.dim() != 3 or x.shape[2] != features:
+            raise BadInput(f"expected features [T, B, {features}], got shape {tuple(x.shape)}")
 
     def extra_repr(self) -> str:
         return f"windows={self.windows}, projection={self.projection}"

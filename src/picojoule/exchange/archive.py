@@ -7,6 +7,7 @@ import json
 import operator
 import re
 from collections.abc import Callable
+from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from picojoule.cells import (
 from picojoule.errors import BadInput
 from picojoule.exchange.first_bytes import PICKLE, mistaken_for_safetensors
 from picojoule.files import replacing
+from picojoule.kernels.window_rules import WindowRules
 from picojoule.layers import (
     AddTime,
     Bernoulli,
@@ -72,7 +74,7 @@ _NORM = ("num_features", "eps", "momentum", "affine", "track_running_stats")
 _MAX_POOL = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
 _AVERAGE_POOL = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad")
 _LIF = ("v_reset", "v_initial", "max_events")
-_WINDOWS = ("width", "size", "window", "projection", "stitch", "encoder", "seed")
+_WINDOWS = ("width", "size", "window")
 _LAYERS: dict[type[nn.Module], tuple[str, ...]] = {
     nn.Linear: ("in_features", "out_features"),
     nn.Conv1d: _CONV,
@@ -264,6 +266,8 @@ def describe_layer(layer: nn.Module, name: str) -> dict[str, Any]:
         arguments |= {"in_features": layer.input.in_features, "hidden": layer.input.out_features}
     if isinstance(layer, WindowRNN):
         arguments |= {"in_features": layer.windows * layer.input.in_features, "hidden": layer.input.out_features}
+    if isinstance(layer, WindowMixer):
+        arguments |= asdict(layer.rules)
     if isinstance(layer, SpikingRNN | WindowRNN | WindowLIF | WindowMixer):
         described["neuron"] = describe_layer(layer.neuron, name)
     if isinstance(layer, LSTM | GRU):
@@ -286,13 +290,15 @@ def build_layer(described: dict[str, Any]) -> nn.Module:
     kind = _BY_NAME.get(described["type"])
     if kind is None:
         raise BadInput(f"the model file names a layer {described['type']!r} that this version does not know")
-    arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in described["arguments"].items()}
+    arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in described["arguments"].items()}
     if "surrogate" in described:
         shape = described["surrogate"]
         arguments["surrogate"] = surrogate(shape["name"], **shape["shape"])
     for part in ("layer", "neuron", "activation", "memory", *_SPIKES):
         if part in described:
             arguments[part] = build_layer(described[part])
+    if issubclass(kind, WindowMixer):
+        arguments["rules"] = WindowRules(**{f.name: arguments.pop(f.name) for f in fields(WindowRules)})
     if kind in (Permute, Reshape):
         return kind(*next(iter(arguments.values())))
     if kind in (Scale, Shift):

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from picojoule.errors import check_choice
+from picojoule.kernels.window_rules import PROJECTIONS
 
 Projection = Callable[[Tensor, Tensor], Tensor]
 
@@ -34,7 +35,7 @@ def zero(a: Tensor, b: Tensor) -> Tensor:
     return torch.zeros_like(b)
 
 
-PROJECTIONS: dict[str, Projection] = {f.__name__: f for f in (sincos, mean, carry, zero)}
+_FUNCTIONS: dict[str, Projection] = dict(zip(PROJECTIONS, (sincos, mean, carry, zero), strict=True))
 _COMPUTED = ("sincos", "mean")
 
 
@@ -49,4 +50,4 @@ def updates_of_one(kind: str, share: float) -> float:
 def project(a: Tensor, b: Tensor, kind: str) -> Tensor:
     """What is handed on of two membranes of one shape; differentiable. Raises BadInput for an unknown kind."""
     check_choice("projection", kind, PROJECTIONS)
-    return PROJECTIONS[kind](a, b)
+    return _FUNCTIONS[kind](a, b)

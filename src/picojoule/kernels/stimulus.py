@@ -48,10 +48,12 @@ NOISY = ("bernoulli", "straight-through")
 def encode(x: Tensor, kind: str, generator: torch.Generator | None = None) -> Tensor:
     """Spikes of x, of any shape, by one of ENCODINGS; noise in [0, 1) comes from `generator`, else from torch's own.
 
-    Noise has at least 32 bits, whatever x has. Raises BadInput for an unknown kind, and for noise without a generator
-    where torch is told to be deterministic.
+    Noise has at least 32 bits, whatever x has. Raises BadInput for an unknown kind, for a generator that is none, and
+    for noise without a generator where torch is told to be deterministic.
     """
     check_choice("encoder", kind, ENCODINGS)
+    if not isinstance(generator, torch.Generator | None):
+        raise BadInput(f"expected a torch.Generator or None for the noise, got {generator!r}")
     if kind not in NOISY:
         return ENCODINGS[kind](x, x)
     if generator is None and torch.are_deterministic_algorithms_enabled():

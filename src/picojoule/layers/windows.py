@@ -7,8 +7,8 @@ from torch import Tensor
 
 from picojoule.errors import BadInput, check_choice
 from picojoule.kernels.spike import spike
+from picojoule.kernels.window_rules import STITCHES
 
-STITCHES = ("mean", "any")
 ANY_ABOVE = 0.2
 """`any` fires where the average of spikes lies above this, which is where it is not 0."""
 

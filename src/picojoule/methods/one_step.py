@@ -7,13 +7,11 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from picojoule.cells.window_mixer import ENCODERS
 from picojoule.errors import BadInput, check_choice
 from picojoule.experiment.method import Method, Phase, Progress, task_loss
 from picojoule.graph import Activity
-from picojoule.kernels.projection import PROJECTIONS
 from picojoule.kernels.surrogate import open_rectangle
-from picojoule.layers.windows import STITCHES
+from picojoule.kernels.window_rules import ENCODERS, PROJECTIONS, STITCHES
 from picojoule.networks import Definition, Mixer, Network, Windows, build
 from picojoule.neurons import LIF, WindowNeuron
 

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, replace
 
 from picojoule.errors import BadInput, check_choice, unknown_name
+from picojoule.kernels.window_rules import PROJECTIONS, WindowRules
 
 RECURRENT = {"lmu": (212, 256), "lmu-keras": (212, 256), "lstm": (157,), "gru": (181,)}
 """Networks for sequences, with the sizes of the psMNIST benchmark: hidden units, and the order of the memory.
@@ -42,7 +43,7 @@ class Mixer:
 
     `on` False leaves them out, and only the real-valued layers of each block stay. `windows` is 4, handed over one
     after the other, or 1. `overlap` widens the windows of every second block. `projection`, `stitch` and `encoder`
-    are those of `picojoule.cells.WindowMixer`.
+    are those of `picojoule.kernels.window_rules`. Raises BadInput for others.
     """
 
     on: bool = True
@@ -54,6 +55,11 @@ class Mixer:
 
     def __post_init__(self) -> None:
         check_choice("windows", self.windows, (4, 1))
+        self.rules(seed=0)
+
+    def rules(self, seed: int) -> WindowRules:
+        """Those of one mixer, whose noise in evaluation has this seed."""
+        return WindowRules(self.projection, self.stitch, self.encoder, seed)
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,7 @@ class Windows:
     def __post_init__(self) -> None:
         if self.number < 1:
             raise BadInput(f"expected at least 1 window, got {self.number}")
+        check_choice("projection", self.projection, PROJECTIONS)
 
 
 @dataclass(frozen=True)

@@ -112,11 +112,8 @@ class MixerStage(nn.Module):
                 width,
                 grid,
                 side,
-                projection=mixer.projection,
-                stitch=mixer.stitch,
-                encoder=mixer.encoder,
+                mixer.rules(first + index),
                 neuron=WindowNeuron.like(activation()),
-                seed=first + index,
             )
             self.blocks.append(MixerBlock(width, made if mixer.on else None))
         self.merging = None if last else PatchMerging(grid, width)

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from picojoule.errors import BadInput, check_choice
 from picojoule.kernels.lif.reference import LIFState
 from picojoule.kernels.lif.windows import check_windows, windowed_lif_step
-from picojoule.kernels.projection import PROJECTIONS, updates_of_one
+from picojoule.kernels.projection import updates_of_one
+from picojoule.kernels.window_rules import PROJECTIONS
 from picojoule.neurons.iaf import IAF
 from picojoule.neurons.lif import LIF
 from picojoule.neurons.neuron import Neuron, check_currents
@@ -23,7 +24,7 @@ class WindowLIF(Neuron):
     Arguments:
         neuron: a LIF or IAF, whose parameters all neurons have.
         across: windows along each side of a map.
-        projection: one of `picojoule.kernels.projection.PROJECTIONS`.
+        projection: one of `picojoule.kernels.window_rules.PROJECTIONS`.
 
     Raises BadInput for other neurons, and for maps that cannot be divided. Source: ours, after the hand-over of the
     code that Yao et al. 2023 published with arXiv 2401.10843 (docs/methods/one-step.md).
