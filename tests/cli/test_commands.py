@@ -1,10 +1,12 @@
 """Commands that work: what they print, what they write, and that the numbers hold together."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from picojoule.cli.train import train
 from picojoule.methods import METHODS
 
 QUICK = ("--epochs", "1", "--limit-train", "200")
@@ -264,6 +266,10 @@ def test_doctor(command, tmp_path):
 def test_help(command, name):
     said = command(*filter(None, [name]), "--help")
     assert said.code == 0 and said.out.startswith("Usage: picojoule") and said.err == ""
+
+
+def test_help_names_every_method():
+    assert set(METHODS) <= set(re.findall(r"[\w-]+", train.__doc__ or ""))
 
 
 def test_version(command):

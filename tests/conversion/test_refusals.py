@@ -8,7 +8,8 @@ from torch import nn
 
 from picojoule.conversion import ECCOptions, convert
 from picojoule.errors import BadInput
-from picojoule.neurons import IAF
+from picojoule.networks import Definition, build
+from picojoule.neurons import IAF, WindowNeuron
 
 IMAGES = torch.rand(4, 3, 8, 8)
 
@@ -70,6 +71,14 @@ def test_every_kind_of_layer_has_its_own_advice(network, advice, request):
     network(IMAGES)
     with pytest.raises(BadInput, match=rf"cannot convert \w+ \({request.node.callspec.id}\): .*{advice}"):
         convert(network.eval(), IMAGES)
+
+
+@pytest.mark.parametrize("name", ["mixer-cnn-4x1", "mixer-rnn-4x1"])
+@pytest.mark.parametrize("activation", [WindowNeuron, nn.ReLU])
+def test_a_mixer_is_not_converted(name, activation):
+    network = build(Definition(name, (3, 8, 8), 5), activation).eval()
+    with pytest.raises(BadInput, match=r"a window mixer, spiking or of ReLUs, cannot be converted, .* train one-step`"):
+        convert(network, IMAGES)
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["with neurons", "converted"])

@@ -19,7 +19,7 @@ def train(
 
     Args:
         method: ann, ann-sparse, ann-int8, plain, synaptic-penalty, first-spike, total-spikes, layer-mean,
-            synops-target, rate-bounds, energy-penalty, bits-penalty, synops-conversion, ecc, hybrid; penalties add
-            up, as in synaptic-penalty+first-spike or bits-penalty+hybrid.
+            synops-target, rate-bounds, energy-penalty, bits-penalty, synops-conversion, ecc, hybrid, one-step;
+            penalties add up, as in synaptic-penalty+first-spike or bits-penalty+hybrid.
     """
     run_and_show([method], training, run)

@@ -5,6 +5,7 @@ import operator
 import torch
 from torch import Tensor, fx, nn
 
+from picojoule.cells import WindowMixer
 from picojoule.conversion.parts import (
     ADAPTIVE_MAXIMA,
     AVERAGES,
@@ -75,6 +76,11 @@ def refuse_unknown(graph: fx.GraphModule) -> None:
 
 def _advice(module: nn.Module) -> str:
     """Why a layer has no spiking form, and what to use instead."""
+    if isinstance(module, WindowMixer):
+        return (
+            "a window mixer, spiking or of ReLUs, cannot be converted, for its membranes go on from window to window; "
+            "use it as it is, or train a spiking one with `picojoule train one-step`"
+        )
     if isinstance(module, _RECURRENT):
         return (
             "conversion is for networks without recurrence; train a spiking recurrent network instead, such as "

@@ -44,7 +44,7 @@ def _settings(rows: Sequence[Row]) -> list[Column]:
         Column("variant", "", [row.variant for row in rows], True),
         *[column for column in names if len(set(column.cells)) > 1],
         Column("T", "steps", _cells((row.timesteps for row in rows), str)),
-        Column("depth", "steps x passes", _depths(rows)),
+        Column("depth", "steps x passes", depths(rows)),
         Column("kind", "", ["hybrid" if any(run.get("hybrid") for run in row.runs) else "" for row in rows], True),
         Column("strength", "", [_strength(row) for row in rows]),
         Column("seeds", "", [str(row.seeds) for row in rows]),
@@ -68,7 +68,7 @@ def _results(rows: Sequence[Row]) -> list[Column]:
     ]
 
 
-def _depths(rows: Sequence[Row]) -> list[str]:
+def depths(rows: Sequence[Row]) -> list[str]:
     """Passes that need each other, in the rows with more of them than time steps."""
     depths = [row.runs[0].get("sequential_depth") for row in rows]
     return ["" if d in (None, row.timesteps) else str(d) for d, row in zip(depths, rows, strict=True)]

@@ -9,7 +9,7 @@ from picojoule.errors import BadInput
 from picojoule.files import write_text
 from picojoule.report.benchmark import benchmark_table
 from picojoule.report.bits import bit_columns
-from picojoule.report.columns import PARETO_MARK, PARETO_NOTE, Column, table_columns
+from picojoule.report.columns import PARETO_MARK, PARETO_NOTE, Column, depths, table_columns
 from picojoule.report.conversions import conversion_columns
 from picojoule.report.learned import learned_columns
 from picojoule.report.lmu import lmu_table
@@ -23,7 +23,14 @@ from picojoule.report.training_cost import training_cost_table
 from picojoule.report.variants import shared_options
 
 TABLE = re.compile(r"(<!-- table: *(?P<path>[^>]+?) *-->\n)(?P<body>.*?)(<!-- end table -->)", re.DOTALL)
-HYBRID_NOTE = "Hybrid: real values enter trained layers beside the spiking ones, and are multiply-accumulates."
+HYBRID_NOTE = (
+    "Hybrid: real values enter trained layers beside the spiking ones, and are multiply-accumulates; a row of no "
+    "kind spikes in all layers behind the first, or in none (an ANN, or a mixer network without its mixers)."
+)
+DEPTH_NOTE = (
+    "Depth: passes of which each needs the one before, time steps times those through windows; the ANN of a mixer "
+    "network has its windows too."
+)
 
 
 def text_table(records: Sequence[Record]) -> str:
@@ -125,10 +132,12 @@ def aligned(column: Column) -> list[str]:
 def _footer(rows: Sequence[Row]) -> list[str]:
     runs = [run for row in rows for run in row.runs]
     hybrid = [HYBRID_NOTE] if any(run.get("hybrid") for run in runs) else []
+    depth = [DEPTH_NOTE] if any(depths(rows)) else []
     prices = ", ".join(dict.fromkeys(row.hardware for row in rows))
     return [
         _facts(runs),
         f"Energy per sample, {scope(rows)}, by the prices of {prices}.",
+        *depth,
         *hybrid,
         *dict.fromkeys(str(run["split_note"]) for run in runs if run.get("split_note")),
     ]
