@@ -1,6 +1,7 @@
 """The errors a caller may want to catch; the commands turn them into exit codes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from numbers import Real
 
 
@@ -22,6 +23,15 @@ class UntraceableModel(BadInput):
 
 class UncountedLayer(BadInput):
     """A layer's operations cannot be counted, and `strict` was asked for."""
+
+
+@contextmanager
+def about(name: str) -> Iterator[None]:
+    """Says in a BadInput from within what it is about."""
+    try:
+        yield
+    except BadInput as error:
+        raise BadInput(f"{name}: {error}") from None
 
 
 def check_choice(what: str, value: str | int, known: Iterable[str | int]) -> None:

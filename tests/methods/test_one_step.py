@@ -20,6 +20,7 @@ from picojoule.methods import alternatives, make
 from picojoule.networks import Definition, Network
 from picojoule.neurons import LIF, WindowLIF, WindowNeuron
 from picojoule.report import read_records, text_table
+from picojoule.report.table import DEPTH_NOTE, HYBRID_NOTE
 
 SMALL = Definition("mixer-cnn-4x2", (1, 8, 8), 10)
 
@@ -69,8 +70,57 @@ def test_other_networks_get_windows_and_neurons_with_the_same_constants():
 
 
 def test_windows_that_a_mixer_does_not_have():
-    with pytest.raises(BadInput, match="expected windows=4 or windows=1, got 3"):
+    with pytest.raises(BadInput, match="^mixer-cnn-4x2: expected windows=4 or windows=1, got 3"):
         built(options={"windows": "3"})
+
+
+MLP, SEQUENCE = replace(CNN, name="mlp"), Definition("spiking-rnn", (1,), 10, timesteps=8, encoder="none")
+
+
+@pytest.mark.parametrize(
+    "wanted, options, windows",
+    [(SMALL, {}, 4), (CNN, {}, 4), (CNN, {"windows": "16"}, 16), (MLP, {}, 1), (SEQUENCE, {}, 1)]
+    + [(SMALL, {"relu_twin": "on"}, 4), (CNN, {"relu_twin": "on", "windows": "4"}, 1)],
+)
+def test_windows_that_are_left_open_are_those_that_a_network_takes(wanted, options, windows):
+    method = make("one-step", None, options)
+    definition = method.definition(wanted, None)
+    assert method.settled(definition) == method.options() | {"windows": windows}
+    assert (method.build(definition).sequential_depth > method.build(definition).timesteps) == (windows > 1)
+
+
+def test_a_record_says_how_many_windows_ran(tmp_path):
+    training = "train one-step --network mlp --epochs 1 --limit-train 64".split()
+    with pytest.raises(SystemExit):
+        main([*training, "--out", str(tmp_path), "--json"])
+    torch.use_deterministic_algorithms(False)
+    (record,) = read_records([tmp_path / "records.jsonl"])
+    assert (record["options"]["windows"], record["sequential_depth"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "wanted, options, message",
+    [
+        (CNN, {"mixer": "off"}, "the option mixer is for mixers, such as mixer-cnn, got small-cnn; leave mixer out"),
+        (CNN, {"stitch": "any"}, "the option stitch is for mixers"),
+        (CNN, {"coding": "threshold"}, "the option coding is for mixers"),
+        (MLP, {"overlap": "off"}, "the option overlap is for mixers, such as mixer-cnn, got mlp; leave overlap out"),
+        (MLP, {"projection": "mean"}, "the option projection is for networks with maps, .* got mlp; leave projection"),
+        (MLP, {"windows": "9"}, "^mlp: expected LIF or IAF neurons on maps for 9 windows"),
+        (CNN, {"windows": "3"}, "^small-cnn: expected a square number of windows on maps, such as 4 or 9, got 3"),
+        (SEQUENCE, {"windows": "4"}, "windows of spiking-rnn are rows of an image in one step, got a sequence"),
+    ],
+)
+def test_options_that_a_network_has_no_use_for(wanted, options, message):
+    with pytest.raises(BadInput, match=message):
+        built(wanted, options)
+
+
+def test_it_takes_no_penalty():
+    with pytest.raises(BadInput, match="^one-step takes no penalty: expected penalties to add up"):
+        make("synaptic-penalty+one-step")
+    with pytest.raises(BadInput, match="^one-step is no penalty: expected penalties to add up"):
+        make("one-step+synaptic-penalty")
 
 
 def test_a_schedule_is_a_phase_for_every_number_of_time_steps():
@@ -196,6 +246,8 @@ def test_an_ablation_is_one_table(tmp_path, capsys):
     assert full["neuron_updates"]["WindowNeuron"] > 0
     table = text_table(records)
     assert "hybrid" in table and "mixer=False" in table and "depth" in table
+    assert DEPTH_NOTE in table and HYBRID_NOTE in table
+    assert DEPTH_NOTE not in text_table([off]) and HYBRID_NOTE not in text_table([off])
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from picojoule.errors import BadInput
 from picojoule.execution import recomputed
 from picojoule.graph import Activity, observe
 from picojoule.kinds import Events, Values
-from picojoule.networks import Definition, Mixer, Network, build
+from picojoule.networks import Definition, Mixer, Network, Windows, build
 from picojoule.networks.window_mixer import IMAGENET_DEVIATION, IMAGENET_MEAN, PatchMerging
 from picojoule.neurons import LIF, WindowNeuron
 
@@ -211,7 +211,7 @@ def test_images_are_fitted(side, grids):
     [
         ((1, 8, 10), {}, "expected square images .* for mixer-cnn-4, got 8 x 10"),
         ((1, 40, 40), {}, "expected square images of at most 32 pixels a side, or a multiple of 16,"),
-        ((1, 8, 8), {"readout": "spike-count"}, "leave out --readout spike-count"),
+        ((1, 8, 8), {"readout": "spike-count"}, "mixer-cnn-4 has none with these neurons; choose another"),
     ],
 )
 def test_bad_definitions(shape, settings, message):
@@ -231,3 +231,15 @@ def test_bad_definitions(shape, settings, message):
 def test_bad_mixers(mixer, message):
     with pytest.raises(BadInput, match=message):
         Mixer(**mixer)
+
+
+@pytest.mark.parametrize(
+    "name, settings, message",
+    [
+        ("mixer-cnn-4", {"windows": Windows(4)}, r"windows of mixer-cnn-4 .*; give mixer=Mixer\(...\) in the place"),
+        ("small-cnn", {"mixer": Mixer(on=False)}, "a Mixer is for networks such as mixer-cnn, and small-cnn has none"),
+    ],
+)
+def test_windows_and_mixers_of_other_networks(name, settings, message):
+    with pytest.raises(BadInput, match=message):
+        build(Definition(name, (1, 8, 8), 10, **settings), WindowNeuron)

@@ -67,7 +67,7 @@ def test_without_hand_over_it_is_the_network_it_was_made_from():
         assert not torch.equal(windowed(plain, 4, "carry")(images()), plain(images()))
 
 
-@pytest.mark.parametrize("name, depth", [("vgg11", 24), ("resnet18", 51), ("cnn7", 15), ("spiking-rnn", 4), ("mlp", 1)])
+@pytest.mark.parametrize("name, depth", [("vgg11", 24), ("resnet18", 51), ("cnn7", 15), ("spiking-rnn", 4)])
 def test_the_depth_is_the_longest_way_through_windows(name, depth):
     network = build(Definition(name, (3, 32, 32), 10, windows=Windows(4)), LIF)
     assert network.sequential_depth == depth
@@ -164,9 +164,10 @@ def test_a_schedule_of_time_steps_reaches_what_shares_the_modules():
 
 
 @pytest.mark.parametrize("name, shape, windows, message", [
-    ("cnn7", (1, 28, 28), 4, r"^lif5: expected maps whose sides can be divided by 2 for 2 x 2 windows, got 7 x 7"),
-    ("small-cnn", (1, 8, 8), 64, r"^lif2: expected windows of at least one pixel, got 8 x 8 windows on a map of 4 x 4"),
-    ("small-cnn", (1, 8, 8), 3, "expected a square number of windows on maps, such as 4 or 9, got 3"),
+    ("cnn7", (1, 28, 28), 4, "^cnn7: lif5: expected maps whose sides can be divided by 2 for 2 x 2 .* got 7 x 7"),
+    ("small-cnn", (1, 8, 8), 64, "^small-cnn: lif2: expected windows of at least one pixel, got 8 x 8 .* map of 4 x 4"),
+    ("small-cnn", (1, 8, 8), 3, "^small-cnn: expected a square number of windows on maps, such as 4 or 9, got 3"),
+    ("mlp", (1, 8, 8), 9, "^mlp: expected LIF or IAF neurons on maps for 9 windows, got a network without"),
     ("spiking-rnn", (1, 28, 28), 5, "expected a number of windows that divides the 28 rows of the image, got 5"),
     ("spiking-rnn", (784,), 28, "windows of spiking-rnn are rows of an image in one step, got a sequence"),
 ])  # fmt: skip
@@ -183,7 +184,28 @@ def test_other_bad_input():
     plain = build(Definition("small-cnn", (1, 8, 8), 10), CubaLIF)
     with pytest.raises(BadInput, match="^cubalif1: windows take the neurons lif and iaf, got CubaLIF"):
         windowed(plain)
-    with pytest.raises(BadInput, match="square number of windows on maps, such as 4 or 9, got -4"):
-        windowed(plain, -4)
+    for wrong in (-4, 4.0, "4"):
+        with pytest.raises(BadInput, match=f"square number of windows on maps, such as 4 or 9, got {wrong!r}"):
+            windowed(plain, wrong)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(BadInput, match=r"expected a picojoule Network, got Sequential; wrap a module as in Network\("):
+        windowed(nn.Sequential(nn.Linear(2, 2)), 4)  # pyright: ignore[reportArgumentType]
     assert any(isinstance(m, WindowLIF) for m in windowed(build(Definition("cnn7", IMAGE, 10), IAF)).modules())
-    assert all(not isinstance(m, WindowLIF) for m in windowed(build(Definition("cnn7", IMAGE, 10), nn.ReLU)).modules())
+
+
+@pytest.mark.parametrize("name, activation", [("mlp", LIF), ("small-cnn", nn.ReLU), ("spiking-rnn", LIF)])
+def test_windows_that_would_hand_nothing_on(name, activation):
+    plain = build(Definition(name, IMAGE, 10), activation)
+    with pytest.raises(BadInput, match="expected LIF or IAF neurons on maps for 4 windows, got a network without"):
+        windowed(plain, 4)
+    assert windowed(plain, 1).sequential_depth == 1
+
+
+def test_windows_are_made_once():
+    with pytest.raises(BadInput, match="for 16 windows, got a network without"):
+        windowed(made("small-cnn"), 16)
+
+
+def test_analog_recurrent_networks_have_no_windows():
+    sequences = Definition("lstm-8", (3,), 10, timesteps=5, encoder="none", windows=Windows(4))
+    with pytest.raises(BadInput, match="^lstm-8: expected LIF or IAF neurons on maps for 4 windows"):
+        build(sequences, nn.ReLU)

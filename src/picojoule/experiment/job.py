@@ -102,7 +102,7 @@ class Job:
         decides = {
             "config": {k: v for k, v in setting.training.as_json().items() if k not in _SAME_RESULT},
             "pool": setting.pool,
-            "options": self.method.options() | ({} if strength is None else {"strength": strength}),
+            "options": self.method.settled(self.definition) | ({} if strength is None else {"strength": strength}),
             "reads": self.method.reads(),
             "train": len(setting.data.train.labels),
         }

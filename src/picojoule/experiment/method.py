@@ -81,6 +81,10 @@ class Method:
         """The options by name, as chosen."""
         return {f.name: getattr(self, f.name) for f in self.known_options()}
 
+    def settled(self, definition: Definition) -> dict[str, Any]:
+        """The options by name, as they act on a network: what was left open has its value."""
+        return self.options()
+
     def reads(self) -> dict[str, Any]:
         """What the files hold that options name, as far as it decides the result."""
         return {}

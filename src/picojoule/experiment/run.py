@@ -103,7 +103,7 @@ def _record(job: Job, network: Network) -> Record:
         "encoder": definition.encoder,
         "readout": definition.readout,
         "strength": getattr(method, "strength", None),
-        "options": method.options(),
+        "options": method.settled(definition),
         "reads": method.reads(),
         "parent": method.parent,
         "hardware": method.hardware,

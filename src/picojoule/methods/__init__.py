@@ -76,9 +76,11 @@ def method_classes(name: str) -> list[type[Method]]:
     classes = [METHODS[part] for part in names]
     *before, last = classes
     if before and not (all(issubclass(m, Penalised) for m in before) and issubclass(last, Penalised | Hybrid)):
+        wrong = next((m for m in before if not issubclass(m, Penalised)), None)
+        why = f"{last.name} takes no penalty" if wrong is None else f"{wrong.name} is no penalty"
         raise BadInput(
-            "expected penalties to add up, such as synaptic-penalty+first-spike, or in front of hybrid, such as "
-            f"bits-penalty+hybrid, got {name}"
+            f"{why}: expected penalties to add up, such as synaptic-penalty+first-spike, or in front of hybrid, such "
+            f"as bits-penalty+hybrid, got {name}"
         )
     if len(set(names)) < len(names):
         raise BadInput(f"expected different penalties to add up, got {name}")

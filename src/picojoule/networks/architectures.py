@@ -6,7 +6,7 @@ from collections.abc import Callable
 from torch import nn
 
 from picojoule.cells import GRU, LMU, LSTM, SpikingRNN, WindowRNN
-from picojoule.errors import BadInput, unknown_name
+from picojoule.errors import BadInput, about, unknown_name
 from picojoule.layers import LastStep, Timewise
 from picojoule.networks.cnn7 import cnn7
 from picojoule.networks.definition import (
@@ -16,6 +16,8 @@ from picojoule.networks.definition import (
     READOUTS,
     RECORDED,
     Definition,
+    Mixer,
+    Windows,
     check_network,
 )
 from picojoule.networks.gated import gru, lstm
@@ -65,6 +67,10 @@ def build(definition: Definition, activation: Activation) -> Network:
         raise BadInput(f"expected no dropout, which only {' and '.join(DROPOUT)} have, got {d.dropout:g} for {d.name}")
     if not 0 <= d.dropout <= 1:
         raise BadInput(f"expected dropout from 0 to 1 (a share of the published rates), got {d.dropout}")
+    if d.is_mixer and d.windows != Windows():
+        raise BadInput(f"the windows of {d.name} are those of its mixer; give mixer=Mixer(...) in the place of windows")
+    if not d.is_mixer and d.mixer != Mixer():
+        raise BadInput(f"a Mixer is for networks such as mixer-cnn, and {d.name} has none; leave mixer out")
     family = d.name.partition("-")[0]
     if d.recurrent and d.encoder not in RECORDED:
         raise BadInput(f"the network {d.name} reads sequences, got images; choose data over time, such as psmnist")
@@ -75,7 +81,8 @@ def build(definition: Definition, activation: Activation) -> Network:
     network = Network(nn.Sequential(_named(body(d, activation))), shape, d.classes)
     if d.windows.number == 1 or d.name == "spiking-rnn":
         return network
-    return windowed(network, d.windows.number, d.windows.projection)
+    with about(d.name):
+        return windowed(network, d.windows.number, d.windows.projection)
 
 
 def _named(parts: list[nn.Module]) -> OrderedDict[str, nn.Module]:

@@ -104,7 +104,7 @@ class Definition:
     `readout`: how class scores follow from time. ResNets and mixers have no pooling that `pool` could choose.
     `dropout`: a share of the published rates, for DROPOUT.
     `mixer`: for "mixer-cnn", "mixer-rnn", and their narrower forms of `mixer_shape`.
-    `windows`: for networks of LIF or IAF neurons other than mixers. Populations without maps stay as they are.
+    `windows`: for networks of LIF or IAF neurons with maps, and spiking-rnn. Populations without maps stay as they are.
     `memory`: for networks "lmu...".
     `signals`: which signals of an LMU are quantised if its activation is a quantiser, of h, u and m; an LSTM and a GRU
     have h alone.
@@ -127,6 +127,16 @@ class Definition:
     def recurrent(self) -> bool:
         """Whether it is one of the networks for sequences."""
         return self.name.partition("-")[0] in RECURRENT
+
+    @property
+    def is_mixer(self) -> bool:
+        """Whether it is one of the networks of window mixers."""
+        return self.name.startswith("mixer-")
+
+    @property
+    def takes_windows(self) -> bool:
+        """Whether `windows` can hand something on: between maps, or between the rows of an image in spiking-rnn."""
+        return len(self.input_shape) == 3 and not self.is_mixer and not self.name.startswith("mlp")
 
     def analog(self, timesteps: int | None) -> "Definition":
         """The network of the ANN: it has no time, unless it is recurrent."""

@@ -35,7 +35,10 @@ def window_mixer(d: Definition, activation: Activation) -> list[nn.Module]:
     Source: reconstructed from the code that Yao et al. 2023 published with arXiv 2401.10843; other sizes are ours.
     """
     if d.readout == "spike-count" and not isinstance(activation(), Neuron):
-        raise BadInput(f"the scores of {d.name} are values of a linear layer; leave out --readout spike-count")
+        raise BadInput(
+            f"the readout spike-count needs a population behind the last layer, and {d.name} has none with these "
+            "neurons; choose another readout, such as mean"
+        )
     fitted, side = _fitted(d)
     patch = max(2, side // 16)
     made, width = _stages(d, activation, side // patch)
