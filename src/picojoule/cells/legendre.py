@@ -187,7 +187,8 @@ class LegendreMemory(Cell):
         if now != self._kept_of:
             self._kept, self._kept_of = {}, now
         if (what, steps) not in self._kept:
-            with torch.inference_mode(False), torch.no_grad():  # tensors that training may save for its backward pass
+            here = own[0].device.type  # what is kept is exact, and training may save it for its backward pass
+            with torch.inference_mode(False), torch.no_grad(), torch.autocast(here, enabled=False):
                 self._kept[what, steps] = make()
         return self._kept[what, steps]
 

@@ -1,5 +1,6 @@
 """The signals of a recurrent cell: values, or events that a diffused quantiser makes of them."""
 
+from numbers import Integral
 from typing import Any
 
 from torch import Tensor
@@ -18,7 +19,7 @@ def check_sequence(x: Tensor, features: int) -> None:
 def check_units(**numbers: int) -> None:
     """Raise BadInput unless each is a whole number of at least 1."""
     for name, number in numbers.items():
-        if not isinstance(number, int) or number < 1:
+        if not isinstance(number, Integral) or number < 1:
             raise BadInput(f"expected {name} of at least 1, a whole number, got {number!r}")
 
 
