@@ -48,11 +48,11 @@ IMAGE = (4, 8, 8)
 
 
 def network(*parts: nn.Module, shape: tuple[int, ...] = IMAGE) -> Network:
-    """The parts over time, with weights and statistics that are not the fresh ones."""
+    """The parts over time, with trained weights and statistics that are not the fresh ones."""
     torch.manual_seed(0)
     made = Network(trace(nn.Sequential(*parts), (QuantisedReLU,)), shape, 10)
     with torch.no_grad():
-        for tensor in (*made.parameters(), *made.buffers()):
+        for tensor in (*(p for p in made.parameters() if p.requires_grad), *made.buffers()):
             if tensor.dtype.is_floating_point:
                 tensor.add_(0.1 * torch.rand(tensor.shape, dtype=tensor.dtype))
             else:
