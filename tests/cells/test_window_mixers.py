@@ -232,7 +232,7 @@ def test_reports_what_entered_and_what_was_sent(kind, window):
 def test_the_lstm_reports_what_it_hands_to_itself():
     cell, x = made(WindowLSTM, width=2), maps(width=2)
     seen = cell.forward_observed(x, cell.initial_state(x))[2]
-    z = seen["input"][1, :1]  # the second window of the first sample
+    z = seen["forwards_input"][1, :1]  # the second window of the first sample
     cells = [nn.LSTMCell(2, 2).double() for _ in range(2)]
     for own, suffix in zip(cells, ("_l0", "_l0_reverse"), strict=True):
         own.load_state_dict({k: getattr(cell.lstm, k + suffix) for k in own.state_dict()})

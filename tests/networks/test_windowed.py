@@ -2,20 +2,20 @@
 
 import pytest
 import torch
+from agreement import agreed
 from torch import nn
 
-import picojoule as pj
 from picojoule.cells import WindowRNN
-from picojoule.energy import OpCounts, count
+from picojoule.energy import count
 from picojoule.errors import BadInput
 from picojoule.exchange import load, save
 from picojoule.execution import fast, fused, in_time_blocks
 from picojoule.graph import observe
+from picojoule.kernels.projection import PROJECTIONS
 from picojoule.kinds import Events
 from picojoule.networks import Definition, Network, Windows, build, windowed
 from picojoule.neurons import IAF, LIF, CubaLIF, WindowLIF
 
-QUANTITIES = ("acs", "graded_events", "macs", "dense_macs", "synapses")
 IMAGE = (2, 16, 16)
 CASES = {
     "small-cnn": Windows(4),
@@ -78,18 +78,16 @@ def test_the_depth_is_the_longest_way_through_windows(name, depth):
 @every_case
 @pytest.mark.parametrize("timesteps", [1, 2])
 def test_the_meter_counts_what_observe_counts(name, timesteps):
-    network, x = made(name, timesteps=timesteps), images()
-    with torch.no_grad():
-        y, activity = observe(network, x, strict=True)(x)
-        with pj.meter(network) as meter:
-            assert torch.equal(network(x), y)
-        seen = count(meter.activity())
-    own: OpCounts = count(activity)
-    assert not meter.uncounted and float(own.total("acs")) > 0
-    for quantity in QUANTITIES:
-        torch.testing.assert_close(own.total(quantity), seen.total(quantity))
-    if name != "spiking-rnn":  # the meter does not see populations inside cells
-        assert own.updates_per_sample() == seen.updates_per_sample()
+    counts = agreed(made(name, timesteps=timesteps), images())
+    assert float(counts.total("acs")) > 0 and counts.model_steps == timesteps
+
+
+@pytest.mark.parametrize("projection", PROJECTIONS)
+@pytest.mark.parametrize("batch, timesteps", [(1, 1), (4, 1), (4, 4)])
+def test_the_meter_hears_the_windows_of_a_recurrent_population(projection, batch, timesteps):
+    """Also where samples, windows and steps are equally many."""
+    network = made("spiking-rnn", timesteps=timesteps, windows=Windows(4, projection))
+    assert agreed(network, images(batch)).model_steps == timesteps
 
 
 def test_computed_projections_count_as_updates():

@@ -1,6 +1,6 @@
 """Parts with state and synapses inside."""
 
-from picojoule.cells.cell import Cell, Inside, Synapse
+from picojoule.cells.cell import Cell, Inside, Sent, Synapse
 from picojoule.cells.gated import GRU, LSTM
 from picojoule.cells.legendre import LegendreMemory, feed_forward_lmu
 from picojoule.cells.lmu import LMU
@@ -18,6 +18,7 @@ __all__ = [
     "Cell",
     "Inside",
     "LegendreMemory",
+    "Sent",
     "SpikingRNN",
     "Synapse",
     "WindowConvolution",

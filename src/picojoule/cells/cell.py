@@ -35,6 +35,20 @@ class Inside(NamedTuple):
     source: nn.Module | None = None
 
 
+class Sent(nn.Module):
+    """What the population `name` inside a cell sent, `[T, B, *N]`, handed on as it is: a meter hears it here."""
+
+    def __init__(self, name: str):
+        super().__init__()
+        self.name = name
+
+    def forward(self, events: Tensor) -> Tensor:
+        return events
+
+    def extra_repr(self) -> str:
+        return self.name
+
+
 class Cell(Stateful):
     """A stateful part with synapses. Loops inside it are not traced; it reports its operands itself.
 
@@ -51,7 +65,10 @@ class Cell(Stateful):
         raise NotImplementedError
 
     def populations(self) -> tuple[Inside, ...]:
-        """The populations inside; none where the output itself is what the cell's one population sends."""
+        """The populations inside; none where the output itself is what the cell's one population sends.
+
+        Those without a `source` hand what they send through a `Sent` of their name, right behind their synapse.
+        """
         return ()
 
     def forward_observed(self, x: Any, state: Any) -> tuple[Any, Any, dict[str, Tensor]]:
@@ -66,3 +83,8 @@ def is_hooked(cell: nn.Module) -> bool:
     """Whether somebody, such as a meter, watches the calls of layers inside, so that each has to be called."""
     inside = (m for m in cell.modules() if m is not cell)
     return any(m._forward_hooks or m._forward_pre_hooks for m in inside)
+
+
+def reports_sent(module: nn.Module) -> bool:
+    """Whether it is a cell that hands on what its populations sent through `Sent`."""
+    return isinstance(module, Cell) and any(isinstance(part, Sent) for part in module.children())

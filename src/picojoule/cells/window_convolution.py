@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from picojoule.cells.cell import Inside, Synapse
+from picojoule.cells.cell import Inside, Sent, Synapse
 from picojoule.cells.window_mixer import WindowMixer, by_pass, by_time
 from picojoule.kernels.projection import project
 from picojoule.kernels.window_rules import WindowRules
@@ -49,6 +49,7 @@ class WindowConvolution(WindowMixer):
         super().__init__(width, size, window, rules, neuron=neuron)
         self.conv1, self.conv2 = (Timewise(nn.Conv2d(width, width, 3, padding=1)) for _ in range(2))
         self.first_neuron = copy.deepcopy(self.neuron)
+        self.sent1, self.sent2 = Sent("neuron1"), Sent("neuron2")
         self.emits = self.stitches
 
     def synapses(self) -> tuple[Synapse, ...]:
@@ -74,13 +75,14 @@ class WindowConvolution(WindowMixer):
         z, noise = self.encoded(x, state.noise)
         entered1 = by_pass(z).movedim(-1, 2)  # [T * W, B, D, w, w]
         first = self._first(self.conv1(entered1).movedim(2, -1), state.first)
-        sent1 = self.first_neuron(torch.stack(first))
-        entered2 = sent1.movedim(-1, 2)
+        fired1 = self.first_neuron(torch.stack(first))
+        sent1 = self.sent1(by_time(fired1.unflatten(0, z.shape[:2])))
+        entered2 = fired1.movedim(-1, 2)
         second = self._second(self.conv2(entered2).movedim(2, -1), [state.first, *first], state.second)
-        sent2 = self.neuron(torch.stack(second))
-        sent1, sent2 = (sent.unflatten(0, z.shape[:2]) for sent in (sent1, sent2))
-        seen = {"conv1": entered1, "conv2": entered2, "neuron1": by_time(sent1), "neuron2": by_time(sent2)}
-        return self.stitched(sent2), WindowConvolutionState(first[-1], second[-1], noise), seen
+        fired2 = self.neuron(torch.stack(second)).unflatten(0, z.shape[:2])
+        sent2 = self.sent2(by_time(fired2))
+        seen = {"conv1": entered1, "conv2": entered2, "neuron1": sent1, "neuron2": sent2}
+        return self.stitched(fired2), WindowConvolutionState(first[-1], second[-1], noise), seen
 
     def _first(self, currents: Tensor, v: Tensor) -> list[Tensor]:
         decay, membranes = self.first_neuron.decay, []

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from picojoule.cells.cell import Inside, Synapse
+from picojoule.cells.cell import Inside, Sent, Synapse
 from picojoule.cells.window_mixer import WindowMixer, by_pass, by_time
 from picojoule.errors import BadInput
 from picojoule.kernels.projection import project
@@ -14,6 +14,7 @@ from picojoule.kinds import Values
 from picojoule.layers.windows import cut, stitch
 from picojoule.neurons import WindowNeuron
 
+DIRECTIONS = ("forwards", "backwards")
 Stimulus = Tensor | tuple[Tensor, Tensor]
 """Maps `[T, B, S, S, D]`, alone or with the membranes `[T, B, S, S, 2 D]` that the block before handed on."""
 
@@ -50,16 +51,17 @@ class WindowLSTM(WindowMixer):
         neuron: WindowNeuron | None = None,
     ):
         super().__init__(width, size, window, rules, neuron=neuron)
+        self.sent = Sent("neuron")
         self.lstm = nn.LSTM(width, width, batch_first=True, bidirectional=True)
         self.emits = (self.stitches, Values())
 
     def synapses(self) -> tuple[Synapse, ...]:
-        """The LSTM as three layers: its input, in both directions, and what each direction hands to itself."""
-        own, gates = nn.Linear(self.width, 4 * self.width, device="meta"), 8 * self.width
-        return (
-            Synapse("input", nn.Linear(self.width, gates, device="meta"), self.encodes),
-            Synapse("forwards", own, Values()),
-            Synapse("backwards", own, Values()),
+        """The LSTM as four layers: of each direction its input, and what it hands to itself."""
+        layer = nn.Linear(self.width, 4 * self.width, device="meta")
+        return tuple(
+            Synapse(f"{direction}{part}", layer, kind)
+            for direction in DIRECTIONS
+            for part, kind in (("_input", self.encodes), ("", Values()))
         )
 
     def populations(self) -> tuple[Inside, ...]:
@@ -78,17 +80,16 @@ class WindowLSTM(WindowMixer):
         y, after, z, hidden, sent = self._run(x, state)
         forwards, backwards = hidden.detach().chunk(2, -1)
         rest = torch.zeros_like(forwards[..., :1, :])
-        handed = {
-            "forwards": torch.cat([rest, forwards[..., :-1, :]], -2),
-            "backwards": torch.cat([backwards[..., 1:, :], rest], -2),
-        }
-        entered = {name: by_pass(tokens) for name, tokens in {"input": z, **handed}.items()}
-        return y, after, {**entered, "neuron": by_time(sent)}
+        handed = torch.cat([rest, forwards[..., :-1, :]], -2), torch.cat([backwards[..., 1:, :], rest], -2)
+        entered = {}
+        for direction, own in zip(DIRECTIONS, handed, strict=True):
+            entered |= {f"{direction}_input": by_pass(z), direction: by_pass(own)}
+        return y, after, {**entered, "neuron": sent}
 
     def _run(
         self, x: Stimulus, state: WindowLSTMState
     ) -> tuple[tuple[Tensor, Tensor], WindowLSTMState, Tensor, Tensor, Tensor]:
-        """The output, the state, the tokens `[T, W, B, w * w, D]`, the LSTM's answers to them, and the spikes."""
+        """The output, the state, the tokens `[T, W, B, w * w, D]`, the LSTM's answers to them, and what was sent."""
         maps, handed = _split(x)
         windows, noise = self.encoded(maps, state.noise)
         z = windows.flatten(3, 4)
@@ -103,9 +104,9 @@ class WindowLSTM(WindowMixer):
                 f"{tuple(handed.shape)}"
             )
         membranes = self._membranes(list(cut(handed, self.plan).unbind(1)), currents.unbind(1))
-        sent = self.neuron(membranes)
-        y = self.stitched(sent), stitch(membranes, self.plan)
-        return y, WindowLSTMState(noise), z, hidden, sent
+        fired = self.neuron(membranes)
+        y = self.stitched(fired), stitch(membranes, self.plan)
+        return y, WindowLSTMState(noise), z, hidden, self.sent(by_time(fired))
 
     def _membranes(self, before: list[Tensor], currents: tuple[Tensor, ...]) -> Tensor:
         """The membranes `[T, W, B, w, w, 2 D]` of this block, from each window's own before and its neighbour's."""

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from picojoule.cells.cell import Cell, Inside, Synapse
+from picojoule.cells.cell import Cell, Inside, Sent, Synapse
 from picojoule.cells.window_mixer import by_pass, by_time
 from picojoule.errors import BadInput, check_choice
 from picojoule.kernels.lif.reference import LIFState, lif_step
@@ -54,6 +54,7 @@ class WindowRNN(Cell):
             )
         self.input = nn.Linear(in_features // windows, hidden)
         self.recurrent = nn.Linear(hidden, hidden, bias=False)
+        self.sent = Sent("neuron")
         self.windows = self.passes = windows
         self.projection = projection
 
@@ -80,9 +81,9 @@ class WindowRNN(Cell):
     def forward_observed(self, x: Tensor, state: LIFState) -> tuple[Tensor, LIFState, dict[str, Tensor]]:
         self._check(x)
         windows = x.unflatten(2, (self.windows, -1)).transpose(1, 2)  # [T, W, B, F / W]
-        state, sent = unroll(self._step, state, self.input(windows))
-        entered = {"input": by_pass(windows), "recurrent": by_pass(sent[:, :-1])}
-        return sent.mean(1), state, {**entered, "neuron": by_time(sent)}
+        state, fired = unroll(self._step, state, self.input(windows))
+        entered = {"input": by_pass(windows), "recurrent": by_pass(fired[:, :-1])}
+        return fired.mean(1), state, {**entered, "neuron": self.sent(by_time(fired))}
 
     def _step(self, state: LIFState, currents: Tensor) -> tuple[LIFState, Tensor]:
         """One time step for the currents `[W, B, H]` of the input: the potentials after it and the events."""

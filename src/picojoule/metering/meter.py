@@ -28,7 +28,6 @@ from picojoule.metering.session import Session, clean, first_tensor
 from picojoule.metering.sites import Found
 from picojoule.metering.tag import Level, Tags
 from picojoule.neurons import Diffused
-from picojoule.neurons.neuron import updates_of
 
 _AUDIT_EVERY = 32
 
@@ -302,7 +301,7 @@ class Meter:
         y = first_tensor(output)
         if y is not None:
             neuron = self._session.populations[now.key].neuron
-            self._ledger.neurons(now.key, neuron, now.layer, *now.arranged(y), of_one=updates_of(module))
+            self._ledger.neurons(now.key, neuron, now.layer, *now.arranged(y), of_one=now.updates)
 
 
 def _types(name: str, given: Any) -> tuple[type[nn.Module], ...]:

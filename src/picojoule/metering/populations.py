@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from picojoule.cells import Cell, Inside
+from picojoule.cells import Cell, Inside, Sent
+from picojoule.cells.cell import reports_sent
 from picojoule.graph.shapes import BatchAxis
 from picojoule.metering.batch_rules import batch_of
 from picojoule.metering.rules import declared
@@ -24,7 +25,7 @@ BIRTHS = {
 
 class Heard(NamedTuple):
     """A call of a module whose output is a population behind the site `layer`; `time` is its time axis, if not the
-    one in front of the batch. `tag` is None for activations.
+    one in front of the batch. `tag` is None for activations; `updates` is those of one neuron in one step.
     """
 
     module: nn.Module
@@ -33,6 +34,7 @@ class Heard(NamedTuple):
     tag: Tag | None
     batch: BatchAxis
     time: int | None = None
+    updates: float = 1.0
 
     def arranged(self, y: Tensor) -> tuple[Tensor, Tag | None, BatchAxis]:
         """The output with time in front of the batch."""
@@ -96,6 +98,8 @@ class Populations:
 
     def activation(self, y: Tensor, x: Any) -> None:
         """A rectifier returned y."""
+        if self._inside_reporting():
+            return
         frame = self._run.frame
         axis = self._run.batch(x)
         if axis is None:
@@ -117,6 +121,9 @@ class Populations:
         """A module returned: is its output a population's?"""
         session, module = self._session, frame.module
         y = first_tensor(output)
+        if isinstance(module, Sent) and y is not None:
+            self._hear_inside(module, y)
+            return
         if y is not None and frame.x is not None:
             self._same_axis(frame.x, y)
         kind = session.declared_kind(module)
@@ -134,6 +141,8 @@ class Populations:
                 self.heard.append(Heard(module, frame.path, self._run.driver, None, axis))
             return
         if y is None or isinstance(module, nn.Sequential | nn.ModuleList) or not frame.path:
+            return
+        if reports_sent(module) or self._inside_reporting():
             return
         for tensor in (t for t in tree_leaves(output) if isinstance(t, Tensor)):
             tag, axis = self._run.tag(tensor), self._run.batch(tensor)
@@ -159,11 +168,33 @@ class Populations:
         neuron = type(getattr(module, "neuron", module) if is_cell(module) else module).__name__
         layer = tag.origin.rpartition("|")[2]
         layer = self._run.driver if layer == "declared" else layer
-        population = self._session.populations.setdefault(frame.path, Population(frame.path, neuron, layer))
+        heard = Heard(module, frame.path, layer, tag, axis, self._time_of(y, tag, axis), updates_of(module))
+        self._add(heard, neuron, y, origins, self._at_rest.pop(frame.path, 0))
+
+    def _inside_reporting(self) -> bool:
+        """Whether a cell runs that says itself what its populations send."""
+        return any(reports_sent(frame.module) for frame in self._run.frames)
+
+    def _hear_inside(self, module: Sent, y: Tensor) -> None:
+        """What a population inside the running cell sent, `[T, B, *N]`."""
+        frame = self._run.frame
+        assert frame is not None and isinstance(frame.module, Cell)
+        inside = next(p for p in frame.module.populations() if p.name == module.name)
+        key = f"{frame.path}.{inside.name}".removeprefix(".")
+        followed, driver, axis = self._run.tag(y), self._run.driver, BatchAxis(1, 1)
+        if inside.kind is None:
+            self._hear_activation(key, driver, y, axis)
+            self.heard.append(Heard(module, key, driver, None, axis))
+            return
+        tag = declared(inside.kind, trained=True, where=followed.origin)
+        heard = Heard(module, key, driver, tag, axis, updates=inside.updates)
+        self._add(heard, inside.neuron, y, {followed.origin, *followed.born})
+
+    def _add(self, heard: Heard, neuron: str, y: Tensor, origins: set[str], at_rest: int = 0) -> None:
+        """One call of a population that was heard; `at_rest` calls in which it sent nothing came before."""
+        population = self._session.populations.setdefault(heard.key, Population(heard.key, neuron, heard.layer))
         population.origins |= origins
-        heard = Heard(module, frame.path, layer, tag, axis, self._time_of(y, tag, axis))
-        at_rest = self._at_rest.pop(frame.path, 0)
-        self._run.ledger.neurons(frame.path, neuron, layer, *heard.arranged(y), at_rest, updates_of(module))
+        self._run.ledger.neurons(heard.key, neuron, heard.layer, *heard.arranged(y), at_rest, heard.updates)
         self.heard.append(heard)
 
     def _time_of(self, y: Tensor, tag: Tag, axis: BatchAxis) -> int | None:
