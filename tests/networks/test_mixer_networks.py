@@ -7,7 +7,7 @@ from torch import nn
 
 import picojoule as pj
 from picojoule.cells import Cell, WindowMixer
-from picojoule.energy import OpCounts, count
+from picojoule.energy import count
 from picojoule.energy.penalties import total_spikes
 from picojoule.errors import BadInput
 from picojoule.execution import recomputed

@@ -116,6 +116,17 @@ def test_events_of_different_sizes_are_told_apart():
     assert row.split()[1:3] == ["24", "12"] and "of them graded" in text
 
 
+def test_depth_and_hybrid_stand_beside_the_steps(record):
+    deep = changed(record, sequential_depth=24, hybrid=True)
+    for form in (measurement_text(deep), measurement_markdown(deep), page_text([deep])):
+        assert "T = 1, depth = 24 (steps x passes), hybrid; all" in " ".join(form.split())
+        assert "real values enter trained layers beside the spiking ones" in " ".join(form.split())
+    row = next(csv.DictReader(io.StringIO(measurement_csv(deep))))
+    assert (row["timesteps"], row["sequential_depth"], row["hybrid"]) == ("1", "24", "True")
+    plain = measurement_text(changed(record, sequential_depth=1))
+    assert "T = 1; all" in " ".join(plain.split()) and "ybrid" not in plain
+
+
 def test_csv_has_a_row_per_layer_and_plain_numbers(record):
     rows = list(csv.DictReader(io.StringIO(measurement_csv(record))))
     assert [row["name"] for row in rows] == [layer["name"] for layer in record["layers"]]
@@ -123,6 +134,7 @@ def test_csv_has_a_row_per_layer_and_plain_numbers(record):
         assert float(row["acs"]) == layer["acs"] and float(row["dense_macs"]) == layer["dense_macs"]
         assert float(row["operations_p95"]) == layer["operations_percentiles"]["p95"]
         assert all(float(row[f"energy_pj {name}"]) == layer["energy_pj"][name] for name in LISTS)
+        assert (row["timesteps"], row["sequential_depth"], row["hybrid"]) == ("1", "", "False")
     comma = changed(record)
     comma["layers"][0]["name"] = 'a, "b"'
     assert next(csv.DictReader(io.StringIO(measurement_csv(comma))))["name"] == 'a, "b"'

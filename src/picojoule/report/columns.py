@@ -9,6 +9,7 @@ from picojoule.report.units import energy_unit, format_number, format_percent
 
 T = TypeVar("T")
 PARETO_MARK = " *"
+HYBRID_NOTE = "Hybrid: real values enter trained layers beside the spiking ones, and are multiply-accumulates."
 PARETO_NOTE = "* Pareto-optimal: no other row is both at least as accurate and at most as expensive."
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from picojoule.report.block import Block
-from picojoule.report.columns import Column
+from picojoule.report.columns import HYBRID_NOTE, Column
 from picojoule.report.conversion import conversion_blocks
 from picojoule.report.load import Record
 from picojoule.report.summary import hardware_of
@@ -33,8 +33,15 @@ def measurement_heading(record: Record) -> str:
     named = f"Conversion of {_model(record)}" if "conversion" in record else f"{_model(record)}{known}"
     return (
         f"{named} on {record['dataset']}, {record['split']} split, {record['samples']:,} samples, "
-        f"T = {record['timesteps']}; all numbers per sample"
+        f"{_steps(record)}; all numbers per sample"
     )
+
+
+def _steps(record: Record) -> str:
+    """T; the passes that need each other, where they are more than the steps; and whether it is a hybrid network."""
+    steps, depth = record["timesteps"], record.get("sequential_depth")
+    words = [f"T = {steps}", f"depth = {depth} (steps x passes)" if depth not in (None, steps) else ""]
+    return ", ".join(filter(None, [*words, "hybrid" if record.get("hybrid") else ""]))
 
 
 def _model(record: Record) -> str:
@@ -291,7 +298,7 @@ def _power(record: Record) -> Block | None:
 
 
 def _counting(record: Record) -> Block | None:
-    notes = list(record.get("counting") or [])
+    notes = [*(record.get("counting") or []), *([HYBRID_NOTE] if record.get("hybrid") else [])]
     brief = Block("counting", "How it was counted", [], [" ".join(notes)])
     return Block("counting", "How it was counted", [], notes, brief) if notes else None
 

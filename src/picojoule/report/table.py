@@ -9,7 +9,7 @@ from picojoule.errors import BadInput
 from picojoule.files import write_text
 from picojoule.report.benchmark import benchmark_table
 from picojoule.report.bits import bit_columns
-from picojoule.report.columns import PARETO_MARK, PARETO_NOTE, Column, depths, table_columns
+from picojoule.report.columns import HYBRID_NOTE, PARETO_MARK, PARETO_NOTE, Column, depths, table_columns
 from picojoule.report.conversions import conversion_columns
 from picojoule.report.learned import learned_columns
 from picojoule.report.lmu import lmu_table
@@ -23,9 +23,8 @@ from picojoule.report.training_cost import training_cost_table
 from picojoule.report.variants import shared_options
 
 TABLE = re.compile(r"(<!-- table: *(?P<path>[^>]+?) *-->\n)(?P<body>.*?)(<!-- end table -->)", re.DOTALL)
-HYBRID_NOTE = (
-    "Hybrid: real values enter trained layers beside the spiking ones, and are multiply-accumulates; a row of no "
-    "kind spikes in all layers behind the first, or in none (an ANN, or a mixer network without its mixers)."
+NO_KIND_NOTE = (
+    "A row of no kind spikes in all layers behind the first, or in none (an ANN, or a mixer network without its mixers)."
 )
 DEPTH_NOTE = (
     "Depth: passes of which each needs the one before, time steps times those through windows; the ANN of a mixer "
@@ -131,7 +130,7 @@ def aligned(column: Column) -> list[str]:
 
 def _footer(rows: Sequence[Row]) -> list[str]:
     runs = [run for row in rows for run in row.runs]
-    hybrid = [HYBRID_NOTE] if any(run.get("hybrid") for run in runs) else []
+    hybrid = [f"{HYBRID_NOTE} {NO_KIND_NOTE}"] if any(run.get("hybrid") for run in runs) else []
     depth = [DEPTH_NOTE] if any(depths(rows)) else []
     prices = ", ".join(dict.fromkeys(row.hardware for row in rows))
     return [
