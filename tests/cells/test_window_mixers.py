@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from picojoule.cells import WindowConvolution, WindowLSTM, WindowRules
+from picojoule.cells import WindowConvolution, WindowLSTM, WindowRules, draw_noise
 from picojoule.errors import BadInput
 from picojoule.kinds import Events, Values
 from picojoule.neurons import IAF, LIF, CubaLIF, WindowNeuron
@@ -187,6 +187,18 @@ def test_nothing_is_kept_between_calls(kind):
     torch.manual_seed(5)
     assert all(torch.equal(a, b) for a, b in zip(noisy, cell(x), strict=True))
     assert any(not torch.equal(a, b) for a, b in zip(noisy, other, strict=True))
+
+
+@both
+def test_evaluation_can_draw_other_noise(kind):
+    cell, x = made(kind, width=2, seed=5), maps(width=2)
+    model = nn.ModuleList([cell])
+    found = []
+    for stream in (0, 1, 2, 0):
+        draw_noise(model, stream)
+        found.append(cell(x)[-1])  # the last step, or membranes
+    assert torch.equal(found[0], made(kind, width=2, seed=5)(x)[-1]) and torch.equal(found[0], found[3])
+    assert not torch.equal(found[0], found[1]) and not torch.equal(found[1], found[2])
 
 
 @both

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -227,6 +228,43 @@ def test_an_ablation_changes_one_thing_at_a_time():
     assert changes == [{}, {"windows": "1"}, {"projection": "carry"}, {"projection": "zero"}]
     assert all(one["surrogate"] == "a,b" for one in found)
     assert alternatives("plain", {"decay": "0.5,0.9"}) == [{"decay": "0.5,0.9"}]
+
+
+MEASURED = (
+    *("accuracy", "acs", "macs", "dense_macs", "synapses", "bias_adds", "timesteps", "sequential_depth", "hybrid"),
+    *("neuron_updates", "silent_fraction", "energy_pj", "baselines", "crossover", "traffic", "network", "dataset"),
+)
+
+
+def leaves(tree: Any, path: str = "") -> dict[str, Any]:
+    """Every number and word of nested data, by its path."""
+    if not isinstance(tree, dict | list):
+        return {path: tree}
+    parts = tree.items() if isinstance(tree, dict) else enumerate(tree)
+    return {k: v for name, part in parts for k, v in leaves(part, f"{path}/{name}").items()}
+
+
+@pytest.mark.parametrize(
+    "network, windows, depth", [("mixer-cnn-4x1", 4, 12), ("mixer-rnn-4x1", 4, 12), ("spiking-rnn", 4, 4)]
+)
+def test_a_measurement_repeats_the_record_of_training(network, windows, depth, tmp_path, capsys):
+    def command(*words: object) -> dict:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main([*map(str, words), "--json"])
+        assert left.value.code in (0, None)
+        return json.loads(capsys.readouterr().out)
+
+    chosen = (f"--option.windows={windows}", "--network", network, "--epochs", 1, "--limit-train", 64, "--seeds", 3)
+    command("train", "one-step", *chosen, "--out", tmp_path)
+    (record,) = read_records([tmp_path / "records.jsonl"])
+    of_file = ("measure", record["model"], "--hardware", ",".join(record["energy_pj"]))
+    found = command(*of_file)
+    assert leaves([found[key] for key in MEASURED]) == pytest.approx(leaves([record[key] for key in MEASURED]))
+    assert (record["timesteps"], record["sequential_depth"], found["noise_seed"]) == (1, depth, 0)
+    other = command(*of_file, "--seed", 1)
+    assert other["noise_seed"] == 1 and other["seed"] == record["seed"] == 3
+    assert (other["acs"] != found["acs"]) == network.startswith("mixer")
 
 
 def test_an_ablation_is_one_table(tmp_path, capsys):

@@ -7,7 +7,7 @@ from picojoule.cells.lmu import LMU
 from picojoule.cells.spiking_rnn import SpikingRNN
 from picojoule.cells.window_convolution import WindowConvolution
 from picojoule.cells.window_lstm import WindowLSTM
-from picojoule.cells.window_mixer import WindowMixer
+from picojoule.cells.window_mixer import WindowMixer, draw_noise
 from picojoule.cells.window_rnn import WindowRNN
 from picojoule.kernels.window_rules import WindowRules
 
@@ -26,5 +26,6 @@ __all__ = [
     "WindowMixer",
     "WindowRNN",
     "WindowRules",
+    "draw_noise",
     "feed_forward_lmu",
 ]

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from picojoule.cells.cell import Cell, Inside
 from picojoule.errors import BadInput
@@ -14,13 +14,17 @@ from picojoule.kinds import Events, Kind, Values
 from picojoule.layers.windows import cut, stitch, window_plan
 from picojoule.neurons import WindowNeuron
 
+SEEDS_OF_A_NETWORK = 1024
+"""Its blocks have seeds below this; those of the next stream of noise are so much higher."""
+
 
 class WindowMixer(Cell):
     """A small network that runs over the windows of a map one after the other and hands its membranes on.
 
     It takes maps of values `[T, B, S, S, D]`, encodes each window as spikes, and returns the stitched spikes of its
     last population. From rest, training takes fresh noise from torch's global generator; evaluation starts from
-    the seed. The state carries the stream, so that another generator can be given.
+    the seed, or another stream of noise (`draw_noise`). The state carries that of the generator, so that another can be
+    given.
 
     Arguments:
         width: D.
@@ -41,7 +45,7 @@ class WindowMixer(Cell):
         neuron: WindowNeuron | None = None,
     ):
         super().__init__()
-        self.width, self.size, self.window, self.rules = width, size, window, rules
+        self.width, self.size, self.window, self.rules, self.stream = width, size, window, rules, 0
         self.plan = window_plan(size, window)
         self.passes = self.plan.windows
         self.neuron = WindowNeuron() if neuron is None else neuron
@@ -57,7 +61,8 @@ class WindowMixer(Cell):
         self.check(x)
         if self.neuron.analog or self.rules.encoder not in NOISY:
             return None
-        seed = int(torch.randint(2**62, ()).item()) if self.training else self.rules.seed
+        fixed = self.rules.seed + SEEDS_OF_A_NETWORK * self.stream
+        seed = int(torch.randint(2**62, ()).item()) if self.training else fixed
         return torch.Generator(x.device).manual_seed(seed).get_state()
 
     def encoded(self, x: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -99,6 +104,13 @@ class WindowMixer(Cell):
     def extra_repr(self) -> str:
         rules = ", ".join(f"{name}={value}" for name, value in asdict(self.rules).items())
         return f"width={self.width}, size={self.size}, window={self.window}, {rules}"
+
+
+def draw_noise(model: nn.Module, seed: int) -> None:
+    """Let every window mixer inside draw the noise of evaluation from stream number `seed`; they are made with 0."""
+    for cell in model.modules():
+        if isinstance(cell, WindowMixer):
+            cell.stream = seed
 
 
 def by_time(x: Tensor) -> Tensor:

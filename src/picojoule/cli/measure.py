@@ -61,7 +61,7 @@ def measure(
         neurobench: Add the results under NeuroBench's own names.
         power: Add wall-clock time, and joules if this machine has a sensor.
         device: Where to run.
-        seed: Seed of random encoders and neurons.
+        seed: Seed of random encoders and neurons, and of the noise in window mixers, which training tests with 0.
         format: What is printed: text, markdown or csv (a row per layer).
         out: Folder for record.json, measurement.md, measurement.csv and report.html; nothing is written without it.
         json: Print one JSON object on stdout and nothing else.

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from picojoule.cells import draw_noise
 from picojoule.data import Dataset
 from picojoule.energy import EnergyReport, measure, neurobench_keys
 from picojoule.exchange import Declaration
@@ -51,7 +52,8 @@ def measured(
     """The record of a measurement: accuracy, operations, energy and neuron health of `model` on the whole test split.
 
     `notes` is what is known of the model, `declared` how it is fed and read, `name` what the user called it; `seed`
-    is that of random encoders and neurons. Raises BadInput for a model that fails on the data.
+    is that of random encoders, neurons and window mixers (`noise_seed`). Raises BadInput for a model that fails on the
+    data.
     """
     started = time.monotonic()
     place = pick_device(device)
@@ -59,6 +61,7 @@ def measured(
     feed = Feed(model, data, place, declared, name)
     scores, remarks = feed.tried()
     torch.manual_seed(seed)
+    draw_noise(model, seed)
     conventions = (*asked.conventions, *(("neurobench",) if asked.neurobench else ()))
     with blamed(f"{name} failed on {data.name}"):
         report = measure(
@@ -83,6 +86,7 @@ def measured(
         **notes,
         **provenance(place),
         "dataset": data.name,
+        "noise_seed": seed,
         "model": name,
         "hardware": report.prices[0].name,
         "split": "test",
@@ -93,7 +97,7 @@ def measured(
         "cite": [data.citation],
     }
     if isinstance(model, Network):
-        found["timesteps"] = model.timesteps
+        found |= {"timesteps": model.timesteps, "sequential_depth": model.sequential_depth}
     found["hardware_notes"] = _price_notes(report)
     found["counting"] = [*found["counting"], *_counting_notes(asked, declared), *remarks]
     if asked.neurobench:

@@ -24,7 +24,7 @@ from picojoule.report.variants import shared_options
 
 TABLE = re.compile(r"(<!-- table: *(?P<path>[^>]+?) *-->\n)(?P<body>.*?)(<!-- end table -->)", re.DOTALL)
 NO_KIND_NOTE = (
-    "A row of no kind spikes in all layers behind the first, or in none (an ANN, or a mixer network without its mixers)."
+    "A row of no kind spikes in all layers behind the first, or in none (an ANN, or a network without mixers)."
 )
 DEPTH_NOTE = (
     "Depth: passes of which each needs the one before, time steps times those through windows; the ANN of a mixer "
