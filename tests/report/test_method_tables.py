@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from penalty_records import record, rows
+from penalty_records import ENERGY, record, rows
 
 from picojoule.errors import BadInput
 from picojoule.report import update_tables
@@ -58,3 +58,27 @@ def test_the_cost_of_training_beside_four_steps(tmp_path):
     text = page_of([four | {"faster": 1.0, "of_memory": 1.0}, one | {"faster": 4.0, "of_memory": 0.25}], tmp_path)
     assert ["vgg11", "T = 1", "10.0", "9.75", "4.00", "200", "25"] in rows(text)
     assert "precision bf16; rounds 3; threads 1; load 0.1; commit abc" in text
+
+
+def test_two_readings_of_energy_each_with_its_name(tmp_path):
+    dense = {"dense-ann": {"energy_pj": {"value": 4600.0}, "macs": 1000.0}}
+    mixer = {"network": "mixer", "timesteps": 1, "sequential_depth": 12, "acs": 500.0, "dense_macs": 200.0}
+    runs = [
+        record("one-step", test=0.8, baselines=dense, **mixer) | {"energy_pj": {ENERGY: {"value": 1370.0}}},
+        record("ann", test=0.85, network="mixer", timesteps=1) | {"energy_pj": {ENERGY: {"value": 4600.0}}},
+        record("ann", test=0.9, network="vgg16", timesteps=1) | {"energy_pj": {ENERGY: {"value": 13700.0}}},
+        record("plain", test=0.7, network="vgg11", timesteps=4) | {"energy_pj": {ENERGY: {"value": 2740.0}}},
+    ]
+    heading, *body = rows(page_of(runs, tmp_path, "#readings"))
+    named = [dict(zip(heading, line, strict=True)) for line in body]
+    found = {
+        r["against"]: (r["reading"], r["accuracy [%], of that"], r["times the energy"], r["at most"]) for r in named
+    }
+    assert found == {
+        "mixer as an ANN": ("same synapses", "85.00", "3.36", "5.00"),
+        "vgg16, ann": ("another network", "90.00", "10.00", ""),
+        "vgg11, plain, T = 4": ("another network", "70.00", "2.00", ""),
+    }
+    assert {r["depth, steps x passes"] for r in named} == {"12"}
+    with pytest.raises(BadInput, match="spiking networks with their baselines"):
+        page_of([record("ann")], tmp_path, "#readings")

@@ -16,6 +16,7 @@ from picojoule.report.lmu import lmu_table
 from picojoule.report.load import Record, read_records
 from picojoule.report.matched import matched_columns
 from picojoule.report.peers import peers_table
+from picojoule.report.readings import reading_columns
 from picojoule.report.speed import speed_table
 from picojoule.report.summary import Row, scope, summarise
 from picojoule.report.sweeps import layer_columns, sweep_columns
@@ -26,6 +27,8 @@ TABLE = re.compile(r"(<!-- table: *(?P<path>[^>]+?) *-->\n)(?P<body>.*?)(<!-- en
 NO_KIND_NOTE = (
     "A row of no kind spikes in all layers behind the first, or in none (an ANN, or a network without mixers)."
 )
+OF_METHODS = {"learned": learned_columns, "bits": bit_columns, "readings": reading_columns}
+"""Tables of what single methods are about."""
 DEPTH_NOTE = (
     "Depth: passes of which each needs the one before, time steps times those through windows; the ANN of a mixer "
     "network has its windows too."
@@ -70,8 +73,8 @@ def update_tables(markdown_path: str | Path, root: str | Path) -> bool:
 
     A table stands between `<!-- table: results/x.jsonl -->` and `<!-- end table -->`, each on its own
     line; paths are relative to `root`. `results/x.jsonl#lif` is the case `lif` of recorded speeds, or of runs one of
-    the tables of `penalty_table`, `learned`: thresholds and decays at the start and end of training, or `bits` of
-    events. Raises BadInput for a marker without its end, or bad records.
+    the tables of `penalty_table`, or of OF_METHODS: `learned` thresholds and decays at the start and end of training,
+    `bits` of events, two `readings` of energy. Raises BadInput for a marker without its end, or bad records.
     """
     path = Path(markdown_path)
     old = path.read_text(encoding="utf-8")
@@ -106,8 +109,8 @@ def _table_of(path: str, root: str | Path) -> str:
     if records and all("conversion" in r for r in records):
         return _markdown(*conversion_columns(records))
     runs = read_records(file)
-    if part in ("learned", "bits"):
-        columns, notes = (learned_columns if part == "learned" else bit_columns)(runs)
+    if part in OF_METHODS:
+        columns, notes = OF_METHODS[part](runs)
         return _markdown(columns, [*notes, _facts(runs)])
     return penalty_table(runs, part) if part else markdown_table(runs)
 
