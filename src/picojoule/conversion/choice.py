@@ -95,7 +95,7 @@ def choose(
     pools = has_average_pools(model, calibration_of(calibration, options)[0])
     tried = modes_of(options, held, pools=pools)
     modes = [_Mode(model, calibration, batches, ann, one, on_try) for one in tried]
-    _ascend(modes, steps, min(tolerance, *losses, 1.0))
+    _ascend(modes, steps, min((tolerance, *losses)))
     for loss in (tolerance, *losses):
         _bisect(modes, loss)
     tries = [(one, mode) for mode in modes for one in mode.tries.values()]
