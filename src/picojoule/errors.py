@@ -45,7 +45,7 @@ def check_choice(what: str, value: str | int, known: Iterable[str | int]) -> Non
 
 
 def check_number(what: str, value: object) -> None:
-    """Raise BadInput unless `value` is a number; not a number is the other checks' to refuse."""
+    """Raise BadInput unless `value` is a number; NaN passes, and is for checks of its range to refuse."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise BadInput(f"expected a number as {what}, got {value!r}")
 
